@@ -1,0 +1,1 @@
+"""Learned differential equations, discretised well."""

@@ -1,0 +1,1 @@
+"""What every room shares: errors, the registry of methods, random streams, estimates, safe files, progress."""

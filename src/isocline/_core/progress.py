@@ -49,9 +49,10 @@ def progress(description: str, total: float) -> Iterator[Progress]:
         bar.close()
 
 
-def _open_bar(description: str, total: float):  # type: ignore[no-untyped-def]  # noqa: ANN202
+def _open_bar(description: str, total: float):  # type: ignore[no-untyped-def]
     from rich.console import Console
-    from rich.progress import BarColumn, Progress as Bar, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
 
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     bar = Bar(*columns, console=Console(stderr=True), transient=True)

@@ -28,6 +28,8 @@ def read_idx(path: str | Path) -> Tensor:
         raise BadFile(f"{path} is not an IDX file of unsigned bytes")
     start = 4 + 4 * raw[3]
     shape = [int.from_bytes(raw[i : i + 4], "big") for i in range(4, start, 4)]
+    if math.prod(shape) == 0:
+        raise BadFile(f"{path} holds no values: its shape is {tuple(shape)}")
     if len(raw) - start != math.prod(shape):
         raise BadFile(f"{path} should hold {math.prod(shape)} values, it holds {len(raw) - start}; fetch it again")
     return torch.frombuffer(bytearray(raw[start:]), dtype=torch.uint8).reshape(shape)

@@ -6,6 +6,7 @@ on a CPU: most of its multiplications happen on grids of 14 x 14 and 7 x 7 for 2
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -25,6 +26,7 @@ class UNetShape:
 
     Args:
         channels: image channels.
+        side: height and width of the images it was made for.
         patch: side of the pixel blocks folded into channels.
         widths: channels at each resolution, each half as fine as the one before; multiples of 8.
         blocks: residual blocks at each resolution on the way down, and as many on the way up.
@@ -35,6 +37,7 @@ class UNetShape:
     """
 
     channels: int = 1
+    side: int = 28
     patch: int = 2
     widths: tuple[int, ...] = (32, 128)
     blocks: int = 1
@@ -69,7 +72,7 @@ class UNet(nn.Module):
         self.first = nn.Conv2d(folded, width[0], 3, padding=1)
         self.down = nn.ModuleList()
         self.up = nn.ModuleList()
-        for fine, coarse in zip(width, width[1:], strict=False):
+        for fine, coarse in itertools.pairwise(width):
             self.down.append(_stage([fine] * shape.blocks, fine, embedding))
             self.down.append(nn.Conv2d(fine, coarse, 2, stride=2))
             self.up.insert(0, _stage([2 * fine] * shape.blocks, fine, embedding))
@@ -87,7 +90,7 @@ class UNet(nn.Module):
         code = self.embed(time, label)
         h, skips = self.first(F.pixel_unshuffle(x, self.shape.patch)), []
         for stage, shrink in zip(self.down[0::2], self.down[1::2], strict=True):
-            for block in stage:
+            for block in stage:  # type: ignore[attr-defined]
                 h = block(h, code)
                 skips.append(h)
             h = shrink(h)
@@ -96,7 +99,7 @@ class UNet(nn.Module):
             h = self.attention(h) if i == 0 else h
         for grow, stage in zip(self.up[0::2], self.up[1::2], strict=True):
             h = F.pixel_shuffle(grow(h), 2)
-            for block in stage:
+            for block in stage:  # type: ignore[attr-defined]
                 h = block(torch.cat([h, skips.pop()], dim=1), code)
         return F.pixel_shuffle(self.last(F.silu(self.last_norm(h))), self.shape.patch)
 

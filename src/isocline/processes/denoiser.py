@@ -75,10 +75,10 @@ class Denoiser(ABC):
 
     def _data(self, x: Tensor, t: Tensor, cond: Any) -> Tensor:
         output = self(x, t, cond)
+        if isinstance(self.parameterisation, Data):
+            return output
         cx, cm = self.parameterisation.to_data(self.process, t)
-        return match(cm, x) * output if isinstance(self.parameterisation, Data) else (
-            match(cx, x) * x + match(cm, x) * output
-        )
+        return match(cx, x) * x + match(cm, x) * output
 
     def _complete(self, x: Tensor, t: Tensor, x0: Tensor) -> Prediction:
         alpha, sigma = match(self.process.alpha(t), x), match(self.process.sigma(t), x)

@@ -1,4 +1,4 @@
-"""EDM: noise of standard deviation ``t`` is added to unscaled data, ``x_t = x_0 + t eps`` (Karras et al., arXiv 2206.00364)."""
+"""EDM: noise of standard deviation ``t`` on unscaled data, ``x_t = x_0 + t eps`` (Karras et al., arXiv 2206.00364)."""
 
 from __future__ import annotations
 

@@ -1,13 +1,13 @@
 r"""Gaussian processes: how data become noise.
 
-A process turns a datum ``x_0`` into ``x_t = alpha(t) x_0 + sigma(t) eps`` with ``eps ~ N(0, I)``. Time runs from ``t = 0``
-(data) to ``t = T`` (noise). Two derived scalars matter everywhere:
+A process turns a datum ``x_0`` into ``x_t = alpha(t) x_0 + sigma(t) eps`` with ``eps ~ N(0, I)``. Time runs from
+``t = 0`` (data) to ``t = T`` (noise). Two derived scalars matter everywhere:
 
     lam(t) = log(alpha / sigma)      half log-SNR, strictly decreasing in t
     s(t)   = sigma / alpha = e^-lam  noise level of the unscaled state y = x / alpha
 
-Every linear Gaussian process is the same curve in ``(y, s)``; only the map ``t -> s`` and the scale ``alpha`` differ. The
-forward SDE is ``dx = f x dt + g dW`` with ``f = alpha'/alpha`` and ``g^2 = 2 sigma (sigma' - f sigma)``, and the
+Every linear Gaussian process is the same curve in ``(y, s)``; only the map ``t -> s`` and the scale ``alpha`` differ.
+The forward SDE is ``dx = f x dt + g dW`` with ``f = alpha'/alpha`` and ``g^2 = 2 sigma (sigma' - f sigma)``, and the
 probability-flow ODE is ``dy/ds = (y - D) / s`` where ``D = E[x_0 | x_t]`` (Song et al., arXiv 2011.13456).
 """
 

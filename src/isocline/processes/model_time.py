@@ -25,7 +25,7 @@ class Continuous:
 
 @dataclass(frozen=True)
 class DiscreteIndex:
-    """Index ``n`` of a table of `steps` entries with ``t = (n + 1) / steps``; fractional indices are passed on as they are."""
+    """Index ``n`` of a table of `steps` entries with ``t = (n + 1) / steps``; fractional indices are passed on."""
 
     steps: int = 1000
 

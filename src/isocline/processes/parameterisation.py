@@ -60,6 +60,11 @@ class Noise(Parameterisation):
         alpha = process.alpha(t)
         return 1 / alpha, -process.sigma(t) / alpha
 
+    def from_data(self, process: GaussianProcess, t: Tensor | float) -> tuple[Tensor, Tensor]:
+        """Return ``(1, -alpha) / sigma``, finite where ``alpha = 0``."""
+        sigma = process.sigma(t)
+        return 1 / sigma, -process.alpha(t) / sigma
+
 
 class VPrediction(Parameterisation):
     """``m = alpha eps - sigma x_0`` (Salimans and Ho, arXiv 2202.00512)."""
@@ -89,6 +94,11 @@ class Score(Parameterisation):
         """Return ``(1, sigma^2) / alpha``."""
         alpha = process.alpha(t)
         return 1 / alpha, process.sigma(t) ** 2 / alpha
+
+    def from_data(self, process: GaussianProcess, t: Tensor | float) -> tuple[Tensor, Tensor]:
+        """Return ``(-1, alpha) / sigma^2``, finite where ``alpha = 0``."""
+        variance = process.sigma(t) ** 2
+        return -1 / variance, process.alpha(t) / variance
 
 
 PARAMETERISATIONS: tuple[type[Parameterisation], ...] = (Data, Noise, VPrediction, FlowVelocity, Score)

@@ -5,7 +5,8 @@ With the unscaled state ``y = x / alpha`` at noise level ``s`` and data of stand
     D(x, t) = c_skip y + c_out F(c_in y, log(s) / 4),
     c_skip = sd^2 / (s^2 + sd^2),  c_out = s sd / sqrt(s^2 + sd^2),  c_in = 1 / sqrt(s^2 + sd^2),
 
-so input and target of the network ``F`` have unit variance at every noise level.
+so input and target of the network ``F`` have unit variance at every noise level. In terms of ``x`` the scalings are
+``c_in y = x / q``, ``c_skip y = alpha sd^2 x / q^2`` and ``c_out = sigma sd / q`` with ``q^2 = sigma^2 + (alpha sd)^2``.
 """
 
 from __future__ import annotations
@@ -38,11 +39,10 @@ class Preconditioned(Denoiser):
 
     def forward(self, x: Tensor, t: Tensor, cond: Any = None) -> Tensor:
         """Return the data prediction (B, *)."""
-        lam = self.process.half_log_snr(t)
-        s, alpha = torch.exp(-lam), self.process.alpha(t)
-        norm = torch.sqrt(s**2 + self.sigma_data**2)
+        alpha, sigma, lam = self.process.alpha(t), self.process.sigma(t), self.process.half_log_snr(t)
+        spread = torch.sqrt(sigma**2 + (alpha * self.sigma_data) ** 2)
         told = (-lam / 4).to(device=x.device, dtype=x.dtype).expand(x.shape[0])
-        scaled = match(1 / (alpha * norm), x) * x
+        scaled = match(1 / spread, x) * x
         output = self.network(scaled, told) if cond is None else self.network(scaled, told, cond)
-        skip, out = self.sigma_data**2 / (alpha * norm**2), s * self.sigma_data / norm
+        skip, out = alpha * self.sigma_data**2 / spread**2, sigma * self.sigma_data / spread
         return match(skip, x) * x + match(out, x) * output

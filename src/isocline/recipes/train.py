@@ -37,7 +37,13 @@ class ImageRecipe:
     settings: Settings
 
 
-FASHION = ImageRecipe("fashion", UNetShape(classes=10), 0.7, Settings(steps=16_000, batch=64, rate=1e-3))
+FASHION = ImageRecipe("fashion", UNetShape(classes=10, side=28), 0.7, Settings(steps=16_000, batch=64, rate=1e-3))
+DIGITS = ImageRecipe(
+    "digits",
+    UNetShape(classes=10, side=8, patch=1, widths=(16, 32), embedding=32),
+    0.75,
+    Settings(steps=3_000, batch=64, rate=2e-3, warmup=50, average=0.995),
+)
 
 
 def train_images(
@@ -85,6 +91,14 @@ def load_image_model(path: str | Path) -> Denoiser:
     """
     weights, about = files.read_tensors(path)
     return _rebuild(weights, about, path)
+
+
+def shape_of(denoiser: Denoiser) -> UNetShape:
+    """Return the shape of the U-Net inside an image model of this repository."""
+    network = getattr(denoiser, "network", None)
+    if not isinstance(network, UNet):
+        raise BadFile("this denoiser is not an image model of isocline")
+    return network.shape
 
 
 def _rebuild(weights: Mapping[str, Tensor], about: Mapping[str, str], path: str | Path) -> Denoiser:

@@ -1,0 +1,74 @@
+"""A solver on a grid, as data: compiled for a process and a number of calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from isocline._core.errors import InvalidInput, nearest, require
+from isocline.plans import grids, solvers
+from isocline.plans.grids.span import End
+from isocline.plans.plan import Plan
+from isocline.processes import GaussianProcess
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A solver, a grid and their settings.
+
+    Args:
+        solver: a function of `isocline.plans.solvers`.
+        grid: a function of `isocline.plans.grids`.
+        solver_settings: keyword arguments of the solver.
+        grid_settings: keyword arguments of the grid.
+
+    Examples:
+        >>> from isocline.processes import EDM
+        >>> plan = Candidate(solvers.heun, grids.karras).compile(EDM(), calls=7, end="zero")
+        >>> plan.calls, len(plan.nodes)
+        (7, 5)
+    """
+
+    solver: Callable[..., Plan]
+    grid: Callable[..., Any]
+    solver_settings: Mapping[str, Any] = field(default_factory=dict)
+    grid_settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """A name such as ``rho_adams(order=2) on karras(rho=5)``."""
+        return f"{_called(self.solver, self.solver_settings)} on {_called(self.grid, self.grid_settings)}"
+
+    def compile(self, process: GaussianProcess, calls: int, end: End = "t_min") -> Plan:
+        """Return the plan with exactly `calls` network calls.
+
+        Raises:
+            InvalidInput: no number of steps gives that many calls (two-call solvers may need an odd or even number).
+        """
+        require(calls >= 1, f"a plan needs at least 1 network call, got {calls}")
+        for steps in range(calls, 0, -1):
+            plan = self.solver(
+                process, self.grid(process, steps, end=end, **self.grid_settings), **self.solver_settings
+            )
+            if plan.calls == calls:
+                return plan
+            if plan.calls < calls:
+                break
+        raise InvalidInput(
+            f"{self.name} cannot use exactly {calls} calls with end={end!r}; try {calls + 1} or {calls - 1}"
+        )
+
+
+def candidate_named(solver: str, grid: str) -> Candidate:
+    """Return the solver and grid of these names with their default settings; the error names the nearest."""
+    for name, room in ((solver, solvers), (grid, grids)):
+        if name not in room.__all__:
+            kind = room.__name__.rsplit(".", 1)[1].rstrip("s")
+            raise InvalidInput(f"there is no {kind} {name!r}. {nearest(name, room.__all__)}")
+    return Candidate(getattr(solvers, solver), getattr(grids, grid))
+
+
+def _called(function: Callable[..., Any], settings: Mapping[str, Any]) -> str:
+    shown = ", ".join(f"{key}={value:g}" for key, value in settings.items())
+    return f"{function.__name__}({shown})" if shown else function.__name__

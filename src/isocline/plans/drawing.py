@@ -1,0 +1,60 @@
+"""Plans for people: as text and as a picture."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from isocline.plans.plan import Plan
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+def text(plan: Plan) -> str:
+    """Return one line of facts and one line for each row."""
+    origin = plan.provenance
+    error = f", held-out error {origin.error}" if origin.error else ""
+    head = (
+        f"{origin.method}: {plan.calls} calls, {plan.parameterisation.name}, {plan.process.describe()}, "
+        f"guidance {plan.guidance:g}{error}"
+    )
+    lines = [head, f"{'row':>3} {'time':>10} {'told':>10} {'carry':>10} {'noise':>8}  weights"]
+    for i, t in enumerate(plan.times[:-1].tolist()):
+        told = f"{plan.model_times[i]:10.4g}" if plan.evaluate[i] else f"{'-':>10}"
+        used = " ".join(f"{j}:{b:.4g}" for j, b in enumerate(plan.weights[i].tolist()) if b != 0.0)
+        lines.append(f"{i:>3} {t:10.4g} {told} {plan.carry[i]:10.4g} {plan.noise[i]:8.3g}  {used}")
+    lines.append(f"end {plan.times[-1]:10.4g}")
+    return "\n".join(lines)
+
+
+def figure(plan: Plan) -> Figure:
+    """Return a figure: noise level at each call with the time the network is told, and the weights on data predictions."""
+    from matplotlib.figure import Figure
+
+    picture = Figure(figsize=(9, 3.4), layout="constrained")
+    left, right = picture.subplots(1, 2)
+    _draw_levels(plan, left)
+    _draw_weights(plan, right)
+    picture.suptitle(f"{plan.provenance.method}, {plan.calls} calls")
+    return picture
+
+
+def _draw_levels(plan: Plan, axes: Axes) -> None:
+    rows = torch.arange(len(plan.times)).tolist()
+    level = plan.process.noise_level(plan.times)
+    told = plan.process.noise_level(plan.model_times[plan.evaluate])
+    shown = torch.isfinite(level) & (level > 0)
+    axes.plot(torch.tensor(rows)[shown], level[shown], "o-", color="#1f4e79", label="state")
+    axes.plot(torch.tensor(rows)[:-1][plan.evaluate], told, "x", color="#c55a11", label="told to the network")
+    axes.set(yscale="log", xlabel="row", ylabel="noise level sigma / alpha", xticks=rows)
+    axes.legend(frameon=False)
+
+
+def _draw_weights(plan: Plan, axes: Axes) -> None:
+    share = plan.weights / plan.weights.abs().sum(1, keepdim=True).clamp_min(1e-300)
+    image = axes.imshow(share, cmap="RdBu_r", vmin=-1, vmax=1)
+    axes.set(xlabel=f"output used ({plan.parameterisation.name})", ylabel="row", title="share of the row's weights")
+    axes.figure.colorbar(image, ax=axes, shrink=0.8)

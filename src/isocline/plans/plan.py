@@ -1,0 +1,270 @@
+r"""A sampling run as one table.
+
+A sampler with ``n`` network calls is one explicit Runge-Kutta step from noise to data, so it is a table of rows
+
+    x_{i+1} = a_i x_i + sum_{j <= i} b_ij m_j + c_i z_i ,      m_j = network(x_j, tau_j) ,   z_i ~ N(0, I)
+
+(the family of non-stationary solvers of Shaul et al., arXiv 2403.01329, with model times ``tau`` and noise ``c`` added). The
+conversion between what the network outputs and what the solver was derived for is linear in ``(x_j, m_j)`` and is folded into
+the coefficients, so a row costs one network call and a few multiply-adds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from isocline._core.errors import Mismatch, require
+from isocline._core.stream import Stream
+from isocline.plans.canonical import Canonical, changed_output
+from isocline.plans.provenance import Provenance
+from isocline.plans.runner import Sampled, StepContext, execute, walk
+from isocline.processes import Denoiser, GaussianProcess, Parameterisation
+from isocline.processes.gaussian import as_time
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A whole sampling run as data. All tensors are float64 on the CPU; ``n`` is the number of rows.
+
+    Args:
+        times: (n+1,) time of the state each row reads, and of the result; may repeat or rise (stages, noise rows).
+        nodes: main grid, strictly decreasing.
+        model_times: (n,) time the network is told.
+        carry: (n,) coefficients ``a``.
+        weights: (n, n) coefficients ``b``, lower triangular.
+        noise: (n,) coefficients ``c``.
+        evaluate: (n,) bool; a row may move the state without a network call.
+        parameterisation: what the outputs ``m`` are.
+        process: the process the plan was made for.
+        provenance: where it comes from.
+        guidance: guidance scale it was made for.
+    """
+
+    times: Tensor
+    nodes: Tensor
+    model_times: Tensor
+    carry: Tensor
+    weights: Tensor
+    noise: Tensor
+    evaluate: Tensor
+    parameterisation: Parameterisation
+    process: GaussianProcess
+    provenance: Provenance
+    guidance: float = 1.0
+
+    def __post_init__(self) -> None:
+        n = self.carry.shape[0] if self.carry.ndim == 1 else 0
+        require(n >= 1, "a plan needs at least one row")
+        expected = {
+            "times": (n + 1,), "model_times": (n,), "carry": (n,), "weights": (n, n), "noise": (n,), "evaluate": (n,),
+        }  # fmt: skip
+        for name, shape in expected.items():
+            found = tuple(getattr(self, name).shape)
+            require(found == shape, f"a plan of {n} rows needs {name} of shape {shape}, got {found}")
+        self._check_numbers()
+
+    def _check_numbers(self) -> None:
+        for name in ("times", "nodes", "model_times", "carry", "weights", "noise"):
+            column = getattr(self, name).detach()
+            require(column.dtype == torch.float64, f"a plan's {name} must be float64, got {column.dtype}")
+            bad = (~torch.isfinite(column)).nonzero()
+            require(len(bad) == 0, f"a plan's {name} must be finite; row {bad[0, 0].item() if len(bad) else 0} is not")
+        nodes, weights = self.nodes.detach(), self.weights.detach()
+        require(
+            nodes.ndim == 1 and len(nodes) >= 2 and bool((nodes.diff() < 0).all()),
+            f"a plan's nodes must be strictly decreasing from noise to data, got {[round(v, 6) for v in nodes.tolist()]}",
+        )
+        require(
+            bool((weights.triu(1) == 0).all()), "a plan's weights must be lower triangular: a row uses past outputs"
+        )
+        unused = weights[:, ~self.evaluate]
+        require(bool((unused == 0).all()), "a plan's weights must be zero on rows that make no network call")
+
+    @property
+    def calls(self) -> int:
+        """Number of network calls of one run."""
+        return int(self.evaluate.sum())
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether a run draws noise."""
+        return bool((self.noise.detach() != 0).any())
+
+    @cached_property
+    def _canonical(self) -> Canonical:
+        return Canonical.of_rows(self.carry, self.weights, self.noise)
+
+    def canonical(self) -> Canonical:
+        """Return every state as a combination of start, outputs and noises."""
+        return self._canonical
+
+    def conversion(self, parameterisation: Parameterisation) -> tuple[Tensor, Tensor]:
+        """Return ``(cx, cm)``, (n,) each: the plan's outputs are ``m = cx x + cm m'`` for a network that outputs ``m'``."""
+        if parameterisation == self.parameterisation:
+            return torch.zeros_like(self.carry), torch.ones_like(self.carry)
+        at = self.times[:-1]
+        new_x, new_m = parameterisation.to_data(self.process, at)
+        old_x, old_m = self.parameterisation.from_data(self.process, at)
+        cx = torch.where(self.evaluate, old_x + old_m * new_x, 0.0)
+        cm = torch.where(self.evaluate, old_m * new_m, 1.0)
+        require(
+            bool(torch.isfinite(cx.detach()).all() and torch.isfinite(cm.detach()).all()),
+            f"{parameterisation.name} outputs are undefined at a time of this plan (alpha or sigma is zero there); "
+            "start a little later or end a little earlier",
+        )
+        return cx, cm
+
+    def convert(self, parameterisation: Parameterisation) -> Plan:
+        """Return the same plan for a network with another output; results agree to rounding.
+
+        A multistep plan becomes dense: past outputs are written in terms of all outputs before them. `run` avoids that.
+        """
+        if parameterisation == self.parameterisation:
+            return self
+        cx, cm = self.conversion(parameterisation)
+        carry, weights, noise = changed_output(self.carry, self.weights, self.noise, cx, cm).rows()
+        return replace(self, carry=carry, weights=weights, noise=noise, parameterisation=parameterisation)
+
+    def equivalent(self, other: Plan, tolerance: float = 1e-9) -> bool:
+        """Say whether both plans compute the same: equal canonical forms and model times, for the same process."""
+        if self.process != other.process or self.times.shape != other.times.shape:
+            return False
+        mine, theirs = self.canonical(), other.convert(self.parameterisation).canonical()
+        pairs = [(mine.start, theirs.start), (mine.outputs, theirs.outputs), (mine.noises, theirs.noises)]
+        pairs += [(self.model_times, other.model_times), (self.times, other.times)]
+        return all(torch.allclose(a, b, rtol=tolerance, atol=tolerance) for a, b in pairs)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Plan) and self.guidance == other.guidance and self.equivalent(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def check_fits(self, denoiser: Denoiser) -> None:
+        """Refuse a denoiser of another process or guidance scale."""
+        if denoiser.process != self.process:
+            raise Mismatch(
+                f"the plan was made for {self.process.describe()} but the denoiser is {denoiser.process.describe()}; "
+                "tune or compile a plan for that process"
+            )
+        if denoiser.guidance != self.guidance:
+            raise Mismatch(
+                f"the plan was made for guidance scale {self.guidance:g} but the denoiser applies {denoiser.guidance:g}; "
+                "tune again, or pass plan.for_guidance(scale) to accept the difference"
+            )
+
+    def for_guidance(self, scale: float) -> Plan:
+        """Return the plan labelled for another guidance scale."""
+        return replace(self, guidance=float(scale))
+
+    def start(self, shape: tuple[int, ...], rng: Stream | int, **options: Any) -> Tensor:
+        """Return start states of `shape` (B, *): noise at the plan's first time."""
+        noise = self.process.draw_noise(shape, rng, **options)
+        return noise * self.process.sigma(self.times[0].detach()).to(noise.dtype)
+
+    def iterate(
+        self,
+        denoiser: Denoiser,
+        x: Tensor,
+        *,
+        cond: Any = None,
+        rng: Stream | int | None = None,
+        noise: Sequence[Tensor] | None = None,
+        transforms: Sequence[Callable[[StepContext, Tensor], Tensor]] = (),
+        hooks: Sequence[Callable[[StepContext, Tensor], Tensor]] = (),
+    ) -> Iterator[StepContext]:
+        """Run row by row; arguments as in `run`. The yielded ``x`` is the live state: clone it to keep it."""
+        self.check_fits(denoiser)
+        return walk(self, denoiser, x, cond, rng, noise, transforms, hooks)
+
+    def run(
+        self,
+        denoiser: Denoiser,
+        x: Tensor,
+        *,
+        cond: Any = None,
+        rng: Stream | int | None = None,
+        noise: Sequence[Tensor] | None = None,
+        transforms: Sequence[Callable[[StepContext, Tensor], Tensor]] = (),
+        hooks: Sequence[Callable[[StepContext, Tensor], Tensor]] = (),
+        record: bool = False,
+    ) -> Sampled:
+        """Sample.
+
+        Args:
+            denoiser: a denoiser of the plan's process and guidance scale.
+            x: start states (B, *) at the plan's first time; not changed.
+            cond: passed to the denoiser.
+            rng: stream or seed of the noise of stochastic rows.
+            noise: recorded noises, one (B, *) tensor a row, instead of `rng`.
+            transforms: ``(context, x0) -> x0``, applied in turn to each data prediction before a row uses it.
+            hooks: ``(context, x) -> x``, applied in turn to the state after each row.
+            record: keep all states.
+
+        Raises:
+            Mismatch: the denoiser is for another process or guidance scale, or returns another shape.
+            NotFinite: a row gave NaN or infinity; the row is named.
+        """
+        self.check_fits(denoiser)
+        return execute(self, denoiser, x, cond, rng, noise, transforms, hooks, record)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the plan as readable JSON, atomically."""
+        from isocline.plans import storage
+
+        return storage.save(self, path)
+
+    @staticmethod
+    def load(path: str | Path) -> Plan:
+        """Read a plan; a damaged file is refused with its place."""
+        from isocline.plans import storage
+
+        return storage.load(path)
+
+    def describe(self) -> str:
+        """Return the plan as text: one line of facts, then one line for each row."""
+        from isocline.plans import drawing
+
+        return drawing.text(self)
+
+    def plot(self) -> Figure:
+        """Return a picture: noise level against calls, model times, and the weights."""
+        from isocline.plans import drawing
+
+        return drawing.figure(self)
+
+
+def plan_of_rows(
+    process: GaussianProcess,
+    parameterisation: Parameterisation,
+    provenance: Provenance,
+    *,
+    times: Tensor,
+    carry: Tensor,
+    weights: Tensor,
+    noise: Tensor | None = None,
+    nodes: Tensor | None = None,
+) -> Plan:
+    """Return a plan that calls the network in each row and tells it the state's own time."""
+    times = as_time(times)
+    return Plan(
+        times=times,
+        nodes=times if nodes is None else nodes,
+        model_times=times[:-1],
+        carry=carry,
+        weights=weights,
+        noise=torch.zeros_like(carry) if noise is None else noise,
+        evaluate=torch.ones(carry.shape, dtype=torch.bool),
+        parameterisation=parameterisation,
+        process=process,
+        provenance=provenance,
+    )

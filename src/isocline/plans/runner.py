@@ -1,0 +1,286 @@
+r"""Running a plan: once in place for sampling, once as a differentiable unroll for tuning.
+
+The sampling loop holds one state buffer of its own and only those outputs that a later row uses. Coefficients are Python floats,
+so nothing waits for the device; finiteness is checked once at the end, and a failed run is replayed to name the row.
+
+A network whose output ``m'`` is not the plan's ``m = cx x + cm m'`` costs nothing where only the row itself uses the output: with
+``b m = b cx x + b cm m'`` the conversion disappears in the coefficients. An output that later rows use too is converted once.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from isocline._core.errors import InvalidInput, Mismatch, NotFinite, require
+from isocline._core.estimate import Cost
+from isocline._core.stream import Stream, as_stream
+from isocline.processes import Denoiser, Parameterisation
+from isocline.processes.gaussian import match
+
+if TYPE_CHECKING:
+    from isocline.plans.plan import Plan
+
+Change = Callable[["StepContext", Tensor], Tensor]
+
+
+@dataclass(slots=True)
+class StepContext:
+    """Where a run is.
+
+    Attributes:
+        row: index of the row.
+        time: time of the state the row read.
+        next_time: time of the state it produced.
+        x: (B, *) the state; before the row for transforms, after it for hooks and for whoever iterates.
+        output: (B, *) the network's output used by the row, or None for a row without a call.
+    """
+
+    row: int
+    time: float
+    next_time: float
+    x: Tensor
+    output: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """The result of a run.
+
+    Attributes:
+        x: (B, *) samples.
+        cost: network calls and seconds.
+        trajectory: (n+1, B, *) all states, if they were recorded.
+        logw: (B,) log weights, for samplers that weight their particles.
+        ancestors: (B,) index of the start each particle descends from, for samplers that resample.
+    """
+
+    x: Tensor
+    cost: Cost
+    trajectory: Tensor | None = None
+    logw: Tensor | None = None
+    ancestors: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """One row as plain numbers.
+
+    `terms` are (output index, weight), `change` the ``(cx, cm)`` of an output that is kept, `drop` the outputs no later row uses.
+    """
+
+    carry: float
+    terms: tuple[tuple[int, float], ...]
+    noise: float
+    evaluate: bool
+    change: tuple[float, float] | None
+    drop: tuple[int, ...]
+
+
+def compiled(plan: Plan, output: Parameterisation, fold: bool = True) -> list[_Row]:
+    """Return the rows as Python numbers, for a network with that output, with the place where each output is used last."""
+    terms = [[(j, b) for j, b in enumerate(bs[: i + 1]) if b] for i, bs in enumerate(plan.weights.tolist())]
+    last = {j: i for i, row in enumerate(terms) for j, _ in row}
+    drop: list[list[int]] = [[] for _ in terms]
+    for j in range(len(terms)):
+        drop[last.get(j, j)].append(j)
+    carry: list[float] = plan.carry.tolist()
+    changes: list[tuple[float, float] | None] = [None] * len(terms)
+    if output != plan.parameterisation:
+        for i, (cx, cm) in enumerate(zip(*(c.tolist() for c in plan.conversion(output)), strict=True)):
+            if not fold or i not in drop[i]:
+                changes[i] = (cx, cm)
+            elif i in last:
+                b = terms[i][-1][1]
+                carry[i], terms[i][-1] = carry[i] + b * cx, (i, b * cm)
+    columns = zip(carry, terms, plan.noise.tolist(), plan.evaluate.tolist(), changes, drop, strict=True)
+    return [_Row(a, tuple(used), c, e, change, tuple(done)) for a, used, c, e, change, done in columns]
+
+
+@torch.no_grad()
+def execute(
+    plan: Plan,
+    denoiser: Denoiser,
+    x: Tensor,
+    cond: Any,
+    rng: Stream | int | None,
+    noise: Sequence[Tensor] | None,
+    transforms: Sequence[Change],
+    hooks: Sequence[Change],
+    record: bool,
+) -> Sampled:
+    """Consume `walk`; see `Plan.run`."""
+    calls, start = denoiser.calls, time.perf_counter()
+    states = [x.clone()] if record else []
+    final = x
+    for step in walk(plan, denoiser, x, cond, rng, noise, transforms, hooks):
+        final = step.x
+        if record:
+            states.append(final.clone())
+    cost = Cost(calls=denoiser.calls - calls, seconds=time.perf_counter() - start)
+    if not _finite(final):
+        _name_failure(plan, denoiser, x, cond, rng, noise, transforms, hooks)
+    return Sampled(final, cost, torch.stack(states) if record else None)
+
+
+def walk(
+    plan: Plan,
+    denoiser: Denoiser,
+    x: Tensor,
+    cond: Any,
+    rng: Stream | int | None,
+    noise: Sequence[Tensor] | None,
+    transforms: Sequence[Change],
+    hooks: Sequence[Change],
+) -> Iterator[StepContext]:
+    """Yield the context after each row. Transforms act on data predictions, whatever the plan and the network use."""
+    require(
+        x.is_floating_point() and x.ndim >= 1,
+        f"start states must be floating point (B, *), got {x.dtype} {tuple(x.shape)}",
+    )
+    draw = _noise_source(plan, x, rng, noise)
+    rows = compiled(plan, denoiser.parameterisation, fold=not transforms)
+    times, told, shape = plan.times.tolist(), plan.model_times.unbind(), x.shape
+    outputs: dict[int, Tensor] = {}
+    owned = False
+    for i, row in enumerate(rows):
+        step = StepContext(i, times[i], times[i + 1], x)
+        with torch.no_grad():
+            if row.evaluate:
+                m = step.output = denoiser(x, told[i], cond)
+                if m.shape != shape:
+                    raise _wrong_shape(m, x, step)
+                if transforms:
+                    m = _transformed(plan, denoiser.parameterisation, step, m, transforms)
+                elif row.change is not None:
+                    m = m.mul(row.change[1]).add_(x, alpha=row.change[0])
+                elif m is x or m.untyped_storage().data_ptr() == x.untyped_storage().data_ptr():
+                    m = step.output = m.clone()
+                outputs[i] = m
+            x = _advance(x, row, outputs, owned)
+            if row.noise:
+                x.add_(draw(i), alpha=row.noise)
+            for j in row.drop:
+                outputs.pop(j, None)
+            if hooks:
+                x = _hooked(step, x, hooks)
+            owned = not hooks
+        step.x = x
+        yield step
+
+
+def _advance(x: Tensor, row: _Row, outputs: dict[int, Tensor], owned: bool) -> Tensor:
+    """Return ``a x + sum b_j m_j``, in place where the buffer is ours."""
+    if not owned:
+        x = x.mul(row.carry)
+    elif row.carry != 1.0:
+        x.mul_(row.carry)
+    for j, b in row.terms:
+        x.add_(outputs[j], alpha=b)
+    return x
+
+
+def _transformed(
+    plan: Plan, output: Parameterisation, step: StepContext, m: Tensor, transforms: Sequence[Change]
+) -> Tensor:
+    """Return the plan's own output after transforms of the data prediction."""
+    t = plan.times[step.row]
+    x0 = _combine(output.to_data(plan.process, t), step.x, m)
+    for transform in transforms:
+        x0 = transform(step, x0)
+    return _combine(plan.parameterisation.from_data(plan.process, t), step.x, x0)
+
+
+def _combine(scalars: tuple[Tensor, Tensor], x: Tensor, m: Tensor) -> Tensor:
+    """Return ``cx x + cm m`` in a buffer of its own."""
+    return match(scalars[1], x).mul(m).add_(x, alpha=float(scalars[0]))
+
+
+def _hooked(step: StepContext, x: Tensor, hooks: Sequence[Change]) -> Tensor:
+    for hook in hooks:
+        step.x = x
+        x = hook(step, x)
+    return x
+
+
+def _wrong_shape(m: Tensor, x: Tensor, step: StepContext) -> Mismatch:
+    return Mismatch(
+        f"in row {step.row} (t = {step.time:.4g}) the model returned shape {tuple(m.shape)} "
+        f"for states of shape {tuple(x.shape)}"
+    )
+
+
+def _finite(x: Tensor) -> bool:
+    """Say whether `x` holds no NaN or infinity. A finite sum settles it without the buffers of `isfinite`."""
+    return bool(torch.isfinite(x.sum())) or bool(torch.isfinite(x).all())
+
+
+def _noise_source(
+    plan: Plan, x: Tensor, rng: Stream | int | None, noise: Sequence[Tensor] | None
+) -> Callable[[int], Tensor]:
+    if not plan.stochastic:
+        return lambda row: torch.zeros_like(x)
+    if noise is not None:
+        require(len(noise) == plan.carry.shape[0], f"recorded noise needs one tensor a row ({plan.carry.shape[0]})")
+        return lambda row: noise[row]
+    if rng is None:
+        raise InvalidInput("this plan draws noise: pass rng=SEED, or noise=[...] recorded row by row")
+    stream, shape = as_stream(rng, "row noise"), tuple(x.shape)
+    return lambda row: plan.process.draw_noise(shape, stream, step=row, dtype=x.dtype, device=x.device)
+
+
+def _name_failure(
+    plan: Plan,
+    denoiser: Denoiser,
+    x: Tensor,
+    cond: Any,
+    rng: Stream | int | None,
+    noise: Sequence[Tensor] | None,
+    transforms: Sequence[Change],
+    hooks: Sequence[Change],
+) -> None:
+    require(_finite(x), "the start states hold NaN or infinity")
+    for step in walk(plan, denoiser, x, cond, rng, noise, transforms, hooks):
+        for name, value in (("the model's output", step.output), ("the state", step.x)):
+            if value is not None and not _finite(value):
+                raise NotFinite(
+                    f"{name} became NaN or infinite in row {step.row} (t = {step.time:.4g}); "
+                    "check the model at this time, or its precision"
+                )
+    raise NotFinite("the samples hold NaN or infinity, but a replay of the run did not: the model is not deterministic")
+
+
+def unroll(
+    plan: Plan,
+    denoiser: Denoiser,
+    x: Tensor,
+    *,
+    cond: Any = None,
+    noise: Sequence[Tensor] | None = None,
+) -> list[Tensor]:
+    """Return all states (n+1 tensors (B, *)), differentiable in the plan's tensors, the model and `x`.
+
+    The naive form of the loop; `Plan.run` gives the same numbers faster and without a graph.
+    """
+    plan.check_fits(denoiser)
+    own = denoiser.parameterisation == plan.parameterisation
+    cx, cm = (c.to(x) for c in plan.conversion(denoiser.parameterisation))
+    carry, weights = plan.carry.to(x), plan.weights.to(x)
+    states, outputs = [x], []
+    for i, evaluated in enumerate(plan.evaluate.tolist()):
+        m = denoiser(states[-1], plan.model_times[i], cond) if evaluated else torch.zeros_like(x)
+        outputs.append(m if own else cx[i] * states[-1] + cm[i] * m)
+        state = carry[i] * states[-1]
+        for j in range(i + 1):
+            if weights.requires_grad or weights[i, j] != 0:
+                state = state + weights[i, j] * outputs[j]
+        if plan.noise[i] != 0:
+            require(noise is not None, "unrolling a stochastic plan needs recorded noise")
+            state = state + plan.noise[i].to(x) * noise[i]  # type: ignore[index]
+        states.append(state)
+    return states

@@ -1,0 +1,114 @@
+r"""The free entries of a plan, as unconstrained parameters whose zero is the base plan.
+
+Times: gaps of the half log-SNR are ``exp(g)`` times those of the base plan, rescaled where both ends are fixed, so the grid
+stays strictly decreasing. Model times: shifts of the told half log-SNR, at most half the nearest gap. Weights: in the unscaled
+state, a row ``y' = r y + sum_j w_j D_j`` becomes ``y' = r (1 + c) y + sum_j (w_j + (1 - r) v_j) D_j``, so ``c`` and ``v`` are
+relative changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from isocline._core.errors import InvalidInput, require
+from isocline.plans import solvers
+from isocline.plans.plan import Plan
+from isocline.processes import Data
+
+
+@dataclass(frozen=True)
+class Free:
+    """Which entries of the base plan a tuner may change."""
+
+    times: bool = True
+    model_times: bool = True
+    weights: bool = True
+
+    def __post_init__(self) -> None:
+        require(self.times or self.model_times or self.weights, "a tuner needs something to tune")
+
+
+def compiler_of(plan: Plan) -> Callable[[Tensor], Plan]:
+    """Return ``times -> Plan`` for the solver that made `plan`, with the same settings."""
+    name = plan.provenance.method
+    if name not in solvers.__all__:
+        raise InvalidInput(f"a plan made by {name!r} cannot be compiled again; start from a solver's plan")
+    solver = getattr(solvers, name)
+    settings = {key: value for key, value in plan.provenance.settings.items() if value is not None}
+    return lambda times: solver(plan.process, times, **settings)
+
+
+class FreePlan(nn.Module):
+    """A plan as a function of unconstrained parameters; `forward` is differentiable in them.
+
+    Args:
+        base: a deterministic plan with one row for each node.
+        free: which entries may change.
+    """
+
+    def __init__(self, base: Plan, free: Free) -> None:
+        super().__init__()
+        require(not base.stochastic, "only deterministic plans can be tuned against a teacher's end point")
+        require(
+            len(base.nodes) == len(base.times),
+            "tuning starts from a plan with one row a step, not from a multi-stage one",
+        )
+        self.base, self.free, self.recompile = base, free, compiler_of(base)
+        n = base.carry.shape[0]
+        lam = base.process.half_log_snr(base.nodes.detach())
+        self.inner = lam[1:-1]
+        self.ends = lam[0], lam[-1]
+        self.gap = nn.Parameter(torch.zeros(n, dtype=torch.float64), requires_grad=free.times)
+        self.shift = nn.Parameter(torch.zeros(n, dtype=torch.float64), requires_grad=free.model_times)
+        self.state = nn.Parameter(torch.zeros(n, dtype=torch.float64), requires_grad=free.weights)
+        self.output = nn.Parameter(torch.zeros(n, n, dtype=torch.float64), requires_grad=free.weights)
+
+    def times(self) -> Tensor:
+        """Return the grid (n+1,); its ends are those of the base plan."""
+        nodes = self.base.nodes
+        if not self.free.times or len(self.inner) == 0:
+            return nodes
+        return torch.cat([nodes[:1], self.base.process.time_of(self._inner_levels()), nodes[-1:]])
+
+    def forward(self) -> Plan:
+        """Return the plan, in the data parameterisation."""
+        times = self.times()
+        plan = self.recompile(times).convert(Data())
+        if self.free.weights:
+            plan = self._reweighted(plan)
+        return replace(plan, model_times=self._told(times)) if self.free.model_times else plan
+
+    def _inner_levels(self) -> Tensor:
+        first, last = self.ends
+        finite_first, finite_last = bool(torch.isfinite(first)), bool(torch.isfinite(last))
+        base = torch.cat([first[None]] * finite_first + [self.inner] + [last[None]] * finite_last)
+        gaps = base.diff() * torch.exp(self.gap[: len(base) - 1])
+        if finite_first and finite_last:
+            return first + (last - first) * (gaps.cumsum(0) / gaps.sum())[:-1]
+        if finite_last:
+            return (last - gaps.flip(0).cumsum(0)).flip(0)
+        start = first if finite_first else self.inner[0] + self.gap[-1]
+        after = start + gaps.cumsum(0)
+        return after if finite_first else torch.cat([start[None], after])
+
+    def _told(self, times: Tensor) -> Tensor:
+        process = self.base.process
+        lam = process.half_log_snr(times)[:-1]
+        shown = torch.isfinite(lam)
+        gaps = torch.cat([lam[shown].diff(), lam.new_full((1,), 1.0)]).detach()
+        near = torch.minimum(gaps, torch.cat([gaps[:1], gaps[:-1]])) / 2
+        told = lam[shown] + near * torch.tanh(self.shift[shown])
+        ceiling = process.half_log_snr(process.t_max)
+        told = process.time_of(torch.maximum(told, ceiling))
+        return torch.cat([times[: int((~shown).sum())], told])
+
+    def _reweighted(self, plan: Plan) -> Plan:
+        level = plan.process.noise_level(plan.times)
+        share = (1 - level[1:] / level[:-1]).detach()
+        alpha = plan.process.alpha(plan.times[1:]).detach()
+        weights = plan.weights + torch.tril((alpha * share)[:, None] * self.output)
+        return replace(plan, carry=plan.carry * (1 + self.state), weights=weights)

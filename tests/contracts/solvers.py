@@ -1,0 +1,52 @@
+"""Every deterministic solver that compiles to a plan. A new solver is one more line here; the line brings the shared tests.
+
+The order is the one the method states: what must be observed when the steps shrink, where the settings do not change it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from isocline.plans import Plan, solvers
+from isocline.processes import GaussianProcess
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One solver: name, function, stated order, whether it may start without signal, settings, steps of its order test."""
+
+    name: str
+    solver: Callable[..., Plan]
+    order: int
+    from_noise: bool = False
+    settings: dict[str, Any] = field(default_factory=dict)
+    steps: tuple[int, int] = (160, 320)
+
+    def compile(self, process: GaussianProcess, times: Tensor) -> Plan:
+        return self.solver(process, times, **self.settings)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def _adams(solver: Callable[..., Plan], from_noise: bool, fourth: tuple[int, int]) -> list[Entry]:
+    steps = {1: (40, 80), 2: (160, 320), 3: (200, 400), 4: fourth}
+    return [Entry(f"{solver.__name__}_{k}", solver, k, from_noise, {"order": k}, steps[k]) for k in steps]
+
+
+SOLVERS = [
+    Entry("ddim", solvers.ddim, 1, from_noise=True, steps=(40, 80)),
+    Entry("dpm_solver_pp_1", solvers.dpm_solver_pp_1, 1, from_noise=True, steps=(40, 80)),
+    Entry("dpm_solver_pp_2m", solvers.dpm_solver_pp_2m, 2, from_noise=True),
+    Entry("dpm_solver_pp_3m", solvers.dpm_solver_pp_3m, 2, from_noise=True, steps=(320, 640)),
+    Entry("euler", solvers.euler, 1, steps=(40, 80)),
+    Entry("heun", solvers.heun, 2, steps=(40, 80)),
+    *_adams(solvers.exponential_adams, from_noise=True, fourth=(160, 320)),
+    *_adams(solvers.rho_adams, from_noise=False, fourth=(240, 480)),
+    *_adams(solvers.t_adams, from_noise=False, fourth=(240, 480)),
+    *_adams(solvers.lam_adams, from_noise=False, fourth=(240, 480)),
+]

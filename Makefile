@@ -51,7 +51,9 @@ wheel: $(VENV)/.ok-dev ## build the wheel and use it from outside the tree
 	$(BIN)/python tools/smoke_wheel.py
 
 bench: $(VENV)/.ok-dev ## the short form of every benchmark
-	@set -e; for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python "$$script" --quick; done
+	@set -e; for script in $$(grep -l __main__ benchmarks/*.py); do \
+	   if grep -q -e '"--quick"' $$script; then short=--quick; else short=; fi; \
+	   echo "== $$script $$short"; $(BIN)/python $$script $$short; done
 
 clean: ## remove what was built; the environment stays
 	rm -rf build dist docs/_build docs/api docs/auto_examples docs/methods.md docs/sg_execution_times.rst
@@ -64,7 +66,7 @@ $(VENV)/.ok: $(INPUTS)
 	@test -x $(BIN)/python || { echo "creating $(VENV)"; $(PY) -m venv $(VENV); }
 	@$(BIN)/python -c 'import torch' 2>/dev/null || { echo "installing $(TORCH) (about a minute)"; $(PIP) '$(TORCH)'; }
 	@{ grep -v '^torch==' constraints.txt; \
-	   $(BIN)/python -c 'import torch; print("torch==" + torch.__version__.split("+")[0])'; } > $(TESTED)
+	   $(BIN)/python -c 'from importlib.metadata import version as v; print("torch==" + v("torch").split("+")[0])'; } > $(TESTED)
 	@echo "installing isocline into $(VENV)"
 	@$(PIP) -c $(TESTED) -e .
 	@touch $@

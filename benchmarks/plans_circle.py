@@ -2,9 +2,10 @@
 
     python benchmarks/plans_circle.py [--calls 6] [--seeds 3]
 
-512 narrow Gaussians on a circle in two of 16 coordinates, VP with linear beta, float64, exact denoiser. For each seed the tuner sees
-64 training and 64 validation noises; RMS is measured on 1024 fresh ones. The fixed baseline is the best of all solvers, orders and grids
-*on the fresh noises themselves*, which favours it. Writes ``docs/benchmarks/plans_circle.md`` and ``.json``.
+512 narrow Gaussians on a circle in two of 16 coordinates, VP with linear beta, float64, exact denoiser. For each seed
+the tuner sees 64 training and 64 validation noises; RMS is measured on 1024 fresh ones. The fixed baseline is the
+best of all solvers, orders and grids *on the fresh noises themselves*, which favours it. Writes
+``docs/benchmarks/plans_circle.md`` and ``.json``.
 """
 
 from __future__ import annotations
@@ -103,8 +104,8 @@ def main() -> None:
     versions = {"isocline": __version__, "torch": torch.__version__, "python": platform.python_version()}
     head = (
         f"# A tuned plan on the exact circle, {given.calls} calls\n\nWritten by `python benchmarks/plans_circle.py --calls "
-        f"{given.calls}`; isocline {versions['isocline']}, torch {versions['torch']}, {given.fresh} fresh noises a seed. The best fixed "
-        "plan is chosen on the fresh noises themselves among all solvers, orders and grids; the tuned plan never saw them.\n\n"
+        f"{given.calls}`; isocline {versions['isocline']}, torch {versions['torch']}, {given.fresh} fresh noises a seed. The best "
+        "fixed plan is chosen on the fresh noises among all solvers, orders and grids; the tuned plan never saw them.\n\n"
     )
     files.write_text(given.out / "plans_circle.md", head + "\n".join(table) + "\n")
     files.write_json(

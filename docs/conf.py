@@ -20,7 +20,6 @@ version = release = isocline.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_gallery.gen_gallery"]
 exclude_patterns = ["_build", "examples"]
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
-suppress_warnings = ["config.cache"]  # the gallery's settings hold a class
 myst_heading_anchors = 3
 default_role = "literal"
 

@@ -17,7 +17,7 @@ from isocline.processes import GaussianProcess
 
 @dataclass(frozen=True)
 class Entry:
-    """One solver: name, function, stated order, whether it may start without signal, settings, steps of its order test."""
+    """One solver: name, function, stated order, may it start without signal, settings; steps and start of its order test."""
 
     name: str
     solver: Callable[..., Plan]
@@ -25,6 +25,7 @@ class Entry:
     from_noise: bool = False
     settings: dict[str, Any] = field(default_factory=dict)
     steps: tuple[int, int] = (160, 320)
+    top: float = 80.0
 
     def compile(self, process: GaussianProcess, times: Tensor) -> Plan:
         return self.solver(process, times, **self.settings)
@@ -35,7 +36,8 @@ class Entry:
 
 def _adams(solver: Callable[..., Plan], from_noise: bool, fourth: tuple[int, int]) -> list[Entry]:
     steps = {1: (40, 80), 2: (160, 320), 3: (200, 400), 4: fourth}
-    return [Entry(f"{solver.__name__}_{k}", solver, k, from_noise, {"order": k}, steps[k]) for k in steps]
+    tops = {1: 80.0, 2: 80.0, 3: 80.0, 4: 1000.0}
+    return [Entry(f"{solver.__name__}_{k}", solver, k, from_noise, {"order": k}, steps[k], tops[k]) for k in steps]
 
 
 SOLVERS = [
@@ -46,7 +48,7 @@ SOLVERS = [
     Entry("euler", solvers.euler, 1, steps=(40, 80)),
     Entry("heun", solvers.heun, 2, steps=(40, 80)),
     *_adams(solvers.exponential_adams, from_noise=True, fourth=(160, 320)),
-    *_adams(solvers.rho_adams, from_noise=False, fourth=(240, 480)),
-    *_adams(solvers.t_adams, from_noise=False, fourth=(240, 480)),
+    *_adams(solvers.rho_adams, from_noise=False, fourth=(400, 800)),
+    *_adams(solvers.t_adams, from_noise=False, fourth=(400, 800)),
     *_adams(solvers.lam_adams, from_noise=False, fourth=(240, 480)),
 ]

@@ -140,9 +140,6 @@ def test_views_and_gradients_are_stored_as_plain_values(tmp_path: Path) -> None:
     assert not found["view"].requires_grad
 
 
-@pytest.mark.xfail(
-    strict=True, reason="safetensors refuses shared memory; write_tensors must copy. Remove when it does"
-)
 def test_names_that_share_memory_are_each_stored(tmp_path: Path) -> None:
     x = torch.arange(6.0)
     found, _ = files.read_tensors(files.write_tensors(tmp_path / "t", {"tied": x, "to": x, "part": x[:3]}))

@@ -139,6 +139,13 @@ def test_a_failed_client_is_quoted_with_a_way_out(client, kind, tmp_path):
         fetch("toy", tmp_path)
 
 
+def test_a_file_left_by_a_failed_client_is_not_used(client, tmp_path):
+    client.code, client.stderr = 1, "interrupted"
+    with pytest.raises(DataMissing, match="interrupted"):
+        fetch("toy", tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_client_that_leaves_no_file_is_an_error(client, tmp_path):
     client.raw = None
     with pytest.raises(DataMissing, match="wrote no such file"):

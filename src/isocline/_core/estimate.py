@@ -88,6 +88,10 @@ class Budget:
                 least = 0 if name == "seconds" else 1
                 sign = "more than 0" if name == "seconds" else "at least 1"
                 require(limit > 0 and limit >= least, f"the budget's {name} must be {sign}, got {limit}")
+                require(
+                    name == "seconds" or isinstance(limit, int),
+                    f"the budget's {name} must be a whole number, got {limit}",
+                )
 
 
 def bootstrap(

@@ -90,7 +90,7 @@ def finite(value: Any) -> bool:
 
 def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> Path:
     """Write named tensors as safetensors, atomically, with string metadata."""
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     return write_bytes(path, safetensors_bytes(plain, metadata=dict(metadata or {})))
 
 

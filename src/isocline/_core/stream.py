@@ -65,7 +65,9 @@ class Stream:
         self, shape: tuple[int, ...], *, step: int = 0, first: int = 0, dtype: torch.dtype | None = None
     ) -> Tensor:
         """Return numbers uniform in the open interval (0, 1)."""
-        return self._unit(shape, step, first).to(dtype or torch.get_default_dtype())
+        unit = self._unit(shape, step, first).to(dtype or torch.get_default_dtype())
+        limits = torch.finfo(unit.dtype)
+        return unit.clamp_(limits.tiny, 1 - limits.eps / 2)  # rounding must not reach the ends
 
     def normal(
         self,
@@ -95,8 +97,8 @@ class Stream:
         return sign.to(dtype or torch.get_default_dtype())
 
     def integers(self, high: int, shape: tuple[int, ...], *, step: int = 0, first: int = 0) -> Tensor:
-        """Return integers in ``[0, high)`` (the bias from 32 bits is below ``high / 2**32``)."""
-        require(0 < high <= _MASK, f"high must be in 1..2**32-1, got {high}")
+        """Return integers in ``[0, high)`` for ``high <= 2**31`` (the bias from 32 bits is below ``high / 2**32``)."""
+        require(0 < high <= 2**31, f"high must be in 1..2**31, got {high}")
         return (self.bits(shape, step=step, first=first) * high) >> 32
 
     def permutation(self, n: int, *, step: int = 0) -> Tensor:
@@ -113,10 +115,10 @@ class Stream:
 
 def as_stream(rng: Stream | int | None, name: str = "") -> Stream:
     """Return `rng` as a stream: an int is a seed, ``None`` is refused so that no result depends on hidden state."""
+    if isinstance(rng, int) and not isinstance(rng, bool):
+        rng = Stream(rng)
     if isinstance(rng, Stream):
         return rng.child(name) if name else rng
-    if isinstance(rng, int) and not isinstance(rng, bool):
-        return Stream(rng, name)
     raise InvalidInput(f"rng must be a Stream or an int seed, got {rng!r}; pass rng=0 for example")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Annotated
 
 import typer
@@ -22,11 +23,11 @@ def list_methods(
         return
     table = Table(show_lines=False)
     for column in ("key", "room", "implementations (order)", "arXiv", "when to choose it"):
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column in ("key", "arXiv"))
     for method in found:
         names = ", ".join(v.name if v.order is None else f"{v.name} ({v.order:g})" for v in method.variants.values())
         table.add_row(method.key, method.room, names, method.arxiv, method.when)
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
 
 
 def cite(keys: Annotated[list[str], typer.Argument(help="Method keys, as `isocline methods` lists them.")]) -> None:

@@ -68,9 +68,20 @@ def changed_output(carry: Tensor, weights: Tensor, noise: Tensor, cx: Tensor, cm
     n = carry.shape[0]
     unit = torch.eye(n, dtype=carry.dtype)
     start, outputs, noises = [torch.ones_like(carry[0])], [torch.zeros_like(unit[0])], [torch.zeros_like(unit[0])]
-    for i in range(n):
-        through = weights[i, : i + 1] * cx[: i + 1]
-        start.append(carry[i] * start[i] + through @ torch.stack(start))
-        outputs.append(carry[i] * outputs[i] + through @ torch.stack(outputs) + weights[i] * cm)
-        noises.append(carry[i] * noises[i] + through @ torch.stack(noises) + noise[i] * unit[i])
+    for i, used in enumerate(_used(weights)):
+        through = [weights[i, j] * cx[j] for j in used]
+        start.append(carry[i] * start[i] + sum(t * start[j] for t, j in zip(through, used, strict=True)))
+        outputs.append(
+            carry[i] * outputs[i] + sum(t * outputs[j] for t, j in zip(through, used, strict=True)) + weights[i] * cm
+        )
+        noises.append(
+            carry[i] * noises[i] + sum(t * noises[j] for t, j in zip(through, used, strict=True)) + noise[i] * unit[i]
+        )
     return Canonical(torch.stack(start), torch.stack(outputs), torch.stack(noises))
+
+
+def _used(weights: Tensor) -> list[list[int]]:
+    """Return the outputs each row uses; all past ones where a zero weight may carry a gradient."""
+    if weights.requires_grad:
+        return [list(range(i + 1)) for i in range(len(weights))]
+    return [[j for j, b in enumerate(row) if b != 0.0] for row in weights.tolist()]

@@ -43,18 +43,18 @@ def figure(plan: Plan) -> Figure:
 
 
 def _draw_levels(plan: Plan, axes: Axes) -> None:
-    rows = torch.arange(len(plan.times)).tolist()
+    rows = torch.arange(len(plan.times))
     level = plan.process.noise_level(plan.times)
     told = plan.process.noise_level(plan.model_times[plan.evaluate])
     shown = torch.isfinite(level) & (level > 0)
-    axes.plot(torch.tensor(rows)[shown], level[shown], "o-", color="#1f4e79", label="state")
-    axes.plot(torch.tensor(rows)[:-1][plan.evaluate], told, "x", color="#c55a11", label="told to the network")
-    axes.set(yscale="log", xlabel="row", ylabel="noise level sigma / alpha", xticks=rows)
+    axes.plot(rows[shown].tolist(), level[shown].tolist(), "o-", color="#1f4e79", label="state")
+    axes.plot(rows[:-1][plan.evaluate].tolist(), told.tolist(), "x", color="#c55a11", label="told to the network")
+    axes.set(yscale="log", xlabel="row", ylabel="noise level sigma / alpha", xticks=rows.tolist())
     axes.legend(frameon=False)
 
 
 def _draw_weights(plan: Plan, axes: Axes) -> None:
     share = plan.weights / plan.weights.abs().sum(1, keepdim=True).clamp_min(1e-300)
-    image = axes.imshow(share, cmap="RdBu_r", vmin=-1, vmax=1)
+    image = axes.imshow(share.numpy(), cmap="RdBu_r", vmin=-1, vmax=1)
     axes.set(xlabel=f"output used ({plan.parameterisation.name})", ylabel="row", title="share of the row's weights")
     axes.figure.colorbar(image, ax=axes, shrink=0.8)

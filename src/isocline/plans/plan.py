@@ -27,6 +27,7 @@ from isocline.plans.provenance import Provenance
 from isocline.plans.runner import Sampled, StepContext, execute, walk
 from isocline.processes import Denoiser, GaussianProcess, Parameterisation
 from isocline.processes.gaussian import as_time
+from isocline.processes.naming import same_process
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -74,6 +75,7 @@ class Plan:
         self._check_numbers()
 
     def _check_numbers(self) -> None:
+        require(self.evaluate.dtype == torch.bool, f"a plan's evaluate must be bool, got {self.evaluate.dtype}")
         for name in ("times", "nodes", "model_times", "carry", "weights", "noise"):
             column = getattr(self, name).detach()
             require(column.dtype == torch.float64, f"a plan's {name} must be float64, got {column.dtype}")
@@ -82,7 +84,7 @@ class Plan:
         nodes, weights = self.nodes.detach(), self.weights.detach()
         require(
             nodes.ndim == 1 and len(nodes) >= 2 and bool((nodes.diff() < 0).all()),
-            f"a plan's nodes must be strictly decreasing from noise to data, got {[round(v, 6) for v in nodes.tolist()]}",
+            f"a plan's nodes must be strictly decreasing from noise to data, got {[round(v, 6) for v in nodes.flatten().tolist()]}",
         )
         require(
             bool((weights.triu(1) == 0).all()), "a plan's weights must be lower triangular: a row uses past outputs"
@@ -99,6 +101,11 @@ class Plan:
     def stochastic(self) -> bool:
         """Whether a run draws noise."""
         return bool((self.noise.detach() != 0).any())
+
+    @cached_property
+    def _rows(self) -> dict[Any, Any]:
+        """Rows that the runner compiled, by what they were compiled for."""
+        return {}
 
     @cached_property
     def _canonical(self) -> Canonical:
@@ -137,7 +144,7 @@ class Plan:
 
     def equivalent(self, other: Plan, tolerance: float = 1e-9) -> bool:
         """Say whether both plans compute the same: equal canonical forms and model times, for the same process."""
-        if self.process != other.process or self.times.shape != other.times.shape:
+        if not same_process(self.process, other.process) or self.times.shape != other.times.shape:
             return False
         mine, theirs = self.canonical(), other.convert(self.parameterisation).canonical()
         pairs = [(mine.start, theirs.start), (mine.outputs, theirs.outputs), (mine.noises, theirs.noises)]
@@ -151,7 +158,7 @@ class Plan:
 
     def check_fits(self, denoiser: Denoiser) -> None:
         """Refuse a denoiser of another process or guidance scale."""
-        if denoiser.process != self.process:
+        if not same_process(denoiser.process, self.process):
             raise Mismatch(
                 f"the plan was made for {self.process.describe()} but the denoiser is {denoiser.process.describe()}; "
                 "tune or compile a plan for that process"

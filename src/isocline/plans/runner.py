@@ -9,6 +9,7 @@ A network whose output ``m'`` is not the plan's ``m = cx x + cm m'`` costs nothi
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -74,6 +75,9 @@ class _Row:
     `terms` are (output index, weight), `change` the ``(cx, cm)`` of an output that is kept, `drop` the outputs no later row uses.
     """
 
+    time: float
+    next_time: float
+    told: Tensor
     carry: float
     terms: tuple[tuple[int, float], ...]
     noise: float
@@ -83,12 +87,21 @@ class _Row:
 
 
 def compiled(plan: Plan, output: Parameterisation, fold: bool = True) -> list[_Row]:
-    """Return the rows as Python numbers, for a network with that output, with the place where each output is used last."""
+    """Return the rows as Python numbers, for a network with that output; kept with the plan while its tensors do not change."""
+    columns = (plan.times, plan.model_times, plan.carry, plan.weights, plan.noise, plan.evaluate)
+    key = (output, fold, *(0 if c.is_inference() else c._version for c in columns))
+    if key not in plan._rows:
+        plan._rows[key] = _compile(plan, output, fold)
+    return plan._rows[key]
+
+
+def _compile(plan: Plan, output: Parameterisation, fold: bool) -> list[_Row]:
     terms = [[(j, b) for j, b in enumerate(bs[: i + 1]) if b] for i, bs in enumerate(plan.weights.tolist())]
     last = {j: i for i, row in enumerate(terms) for j, _ in row}
     drop: list[list[int]] = [[] for _ in terms]
-    for j in range(len(terms)):
-        drop[last.get(j, j)].append(j)
+    for j, called in enumerate(evaluate := plan.evaluate.tolist()):
+        if called:
+            drop[last.get(j, j)].append(j)
     carry: list[float] = plan.carry.tolist()
     changes: list[tuple[float, float] | None] = [None] * len(terms)
     if output != plan.parameterisation:
@@ -98,8 +111,10 @@ def compiled(plan: Plan, output: Parameterisation, fold: bool = True) -> list[_R
             elif i in last:
                 b = terms[i][-1][1]
                 carry[i], terms[i][-1] = carry[i] + b * cx, (i, b * cm)
-    columns = zip(carry, terms, plan.noise.tolist(), plan.evaluate.tolist(), changes, drop, strict=True)
-    return [_Row(a, tuple(used), c, e, change, tuple(done)) for a, used, c, e, change, done in columns]
+    times, told = plan.times.tolist(), plan.model_times.detach().clone().unbind()
+    noise, used, done = plan.noise.tolist(), map(tuple, terms), map(tuple, drop)
+    columns = zip(times[:-1], times[1:], told, carry, used, noise, evaluate, changes, done, strict=True)
+    return [_Row(*column) for column in columns]
 
 
 @torch.no_grad()
@@ -114,11 +129,11 @@ def execute(
     hooks: Sequence[Change],
     record: bool,
 ) -> Sampled:
-    """Consume `walk`; see `Plan.run`."""
+    """Take all steps; see `Plan.run`."""
     calls, start = denoiser.calls, time.perf_counter()
     states = [x.clone()] if record else []
     final = x
-    for step in walk(plan, denoiser, x, cond, rng, noise, transforms, hooks):
+    for step in _steps(plan, denoiser, x, cond, rng, noise, transforms, hooks):
         final = step.x
         if record:
             states.append(final.clone())
@@ -128,7 +143,7 @@ def execute(
     return Sampled(final, cost, torch.stack(states) if record else None)
 
 
-def walk(
+def _steps(
     plan: Plan,
     denoiser: Denoiser,
     x: Tensor,
@@ -143,46 +158,46 @@ def walk(
         x.is_floating_point() and x.ndim >= 1,
         f"start states must be floating point (B, *), got {x.dtype} {tuple(x.shape)}",
     )
-    draw = _noise_source(plan, x, rng, noise)
     rows = compiled(plan, denoiser.parameterisation, fold=not transforms)
-    times, told, shape = plan.times.tolist(), plan.model_times.unbind(), x.shape
+    draw = _noise_source(plan, x, rng, noise) if any(row.noise for row in rows) else None
     outputs: dict[int, Tensor] = {}
-    owned = False
+    buffer, shape = range(0), x.shape  # addresses of the state while it is ours and changed in place
     for i, row in enumerate(rows):
-        step = StepContext(i, times[i], times[i + 1], x)
-        with torch.no_grad():
-            if row.evaluate:
-                m = step.output = denoiser(x, told[i], cond)
-                if m.shape != shape:
-                    raise _wrong_shape(m, x, step)
-                if transforms:
-                    m = _transformed(plan, denoiser.parameterisation, step, m, transforms)
-                elif row.change is not None:
-                    m = m.mul(row.change[1]).add_(x, alpha=row.change[0])
-                elif m is x or m.untyped_storage().data_ptr() == x.untyped_storage().data_ptr():
-                    m = step.output = m.clone()
-                outputs[i] = m
-            x = _advance(x, row, outputs, owned)
-            if row.noise:
-                x.add_(draw(i), alpha=row.noise)
-            for j in row.drop:
-                outputs.pop(j, None)
-            if hooks:
-                x = _hooked(step, x, hooks)
-            owned = not hooks
+        step = StepContext(i, row.time, row.next_time, x)
+        if row.evaluate:
+            m = step.output = denoiser(x, row.told, cond)
+            if m.shape != shape:
+                raise _wrong_shape(m, x, step)
+            if transforms:
+                m = _transformed(plan, denoiser.parameterisation, step, m, transforms)
+            elif row.change is not None:
+                m = m.mul(row.change[1]).add_(x, alpha=row.change[0])
+            elif m.data_ptr() in buffer:
+                m = step.output = m.clone()
+            outputs[i] = m
+        if buffer:
+            x.mul_(row.carry)
+        else:
+            x = x.mul(row.carry)
+            buffer = range(0) if hooks else _addresses(x)
+        for j, b in row.terms:
+            x.add_(outputs[j], alpha=b)
+        if row.noise and draw is not None:
+            x.add_(draw(i), alpha=row.noise)
+        for j in row.drop:
+            del outputs[j]
+        if hooks:
+            x = _hooked(step, x, hooks)
         step.x = x
         yield step
 
 
-def _advance(x: Tensor, row: _Row, outputs: dict[int, Tensor], owned: bool) -> Tensor:
-    """Return ``a x + sum b_j m_j``, in place where the buffer is ours."""
-    if not owned:
-        x = x.mul(row.carry)
-    elif row.carry != 1.0:
-        x.mul_(row.carry)
-    for j, b in row.terms:
-        x.add_(outputs[j], alpha=b)
-    return x
+walk = torch.no_grad()(_steps)  # without gradients inside, whatever the consumer of the iterator uses
+
+
+def _addresses(x: Tensor) -> range:
+    storage = x.untyped_storage()
+    return range(storage.data_ptr(), storage.data_ptr() + storage.nbytes())
 
 
 def _transformed(
@@ -217,16 +232,18 @@ def _wrong_shape(m: Tensor, x: Tensor, step: StepContext) -> Mismatch:
 
 def _finite(x: Tensor) -> bool:
     """Say whether `x` holds no NaN or infinity. A finite sum settles it without the buffers of `isfinite`."""
-    return bool(torch.isfinite(x.sum())) or bool(torch.isfinite(x).all())
+    return math.isfinite(x.sum().item()) or bool(torch.isfinite(x).all())
 
 
 def _noise_source(
     plan: Plan, x: Tensor, rng: Stream | int | None, noise: Sequence[Tensor] | None
 ) -> Callable[[int], Tensor]:
-    if not plan.stochastic:
-        return lambda row: torch.zeros_like(x)
     if noise is not None:
         require(len(noise) == plan.carry.shape[0], f"recorded noise needs one tensor a row ({plan.carry.shape[0]})")
+        for i, z in enumerate(noise):
+            require(
+                z.shape == x.shape, f"recorded noise needs shape {tuple(x.shape)}, but row {i} has {tuple(z.shape)}"
+            )
         return lambda row: noise[row]
     if rng is None:
         raise InvalidInput("this plan draws noise: pass rng=SEED, or noise=[...] recorded row by row")

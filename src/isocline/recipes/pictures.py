@@ -34,8 +34,11 @@ def side_by_side(groups: Sequence[tuple[str, Tensor]], columns: int) -> Figure:
     """Return a figure with one titled image grid for each (title, images (N, 1, h, w))."""
     from matplotlib.figure import Figure
 
-    picture = Figure(figsize=(3.6 * len(groups), 0.5 + 3.5 * len(groups[0][1]) / columns**2), layout="constrained")
-    for axes, (title, images) in zip(picture.subplots(1, len(groups), squeeze=False)[0], groups, strict=True):
+    across = len(groups) if len(groups) < 4 else 2
+    down = -(-len(groups) // across)
+    height, breadth = tile(groups[0][1], columns).shape
+    picture = Figure(figsize=(4.6 * across, (4.6 * height / breadth + 0.35) * down), layout="constrained")
+    for axes, (title, images) in zip(picture.subplots(down, across, squeeze=False).flat, groups, strict=False):
         axes.imshow(tile(images, columns), cmap="gray", vmin=0, vmax=1)
         axes.set_title(title, fontsize=10)
         axes.axis("off")

@@ -1,6 +1,6 @@
 """The quick start: load a model trained on real images, tune a 6-call sampler for it, show the result.
 
-Writes ``plan.json``, ``report.json`` and ``report.html`` (one file, no network) to a folder.
+Writes ``plan.json``, ``report.json``, ``samples.png`` and ``report.html`` (one file, no network) to a folder.
 """
 
 from __future__ import annotations
@@ -107,7 +107,9 @@ def quickstart(
     result = Quickstart(outcome, rows, seed, time.monotonic() - start)
     outcome.plan.save(folder / "plan.json")
     files.write_json(folder / "report.json", as_dict(result))
-    files.write_text(folder / "report.html", _page(result, model))
+    samples = _samples(outcome, model, outcome.calibration.held_out)
+    pictures.save(samples, folder / "samples.png")
+    files.write_text(folder / "report.html", _page(result, samples))
     return result
 
 
@@ -163,10 +165,10 @@ def as_dict(result: Quickstart) -> dict[str, Any]:
     }
 
 
-def _page(result: Quickstart, model: Denoiser) -> str:
-    outcome, noises = result.outcome, result.outcome.calibration.held_out
+def _page(result: Quickstart, samples: Figure) -> str:
+    outcome = result.outcome
     facts = {
-        "grids": pictures.inline(_samples(outcome, model, noises), "samples of teacher, classical and tuned plan"),
+        "grids": pictures.inline(samples, "samples of teacher, classical and tuned plan"),
         "curve": pictures.inline(_curve(result), "error against network calls"),
         "plan": pictures.inline(outcome.plan.plot(), "the tuned plan"),
         "table": _table(result),
@@ -242,9 +244,9 @@ def _cost(result: Quickstart) -> str:
     outcome = result.outcome
     sizes = [len(s) for s in (outcome.calibration.train, outcome.calibration.validation, outcome.calibration.held_out)]
     return (
-        f"{result.seconds:.0f} seconds in all, {outcome.tuned.cost.seconds:.0f} of them for {outcome.tuned.history[-1][0]} gradient "
-        f"steps. Teacher: {outcome.calibration.teacher.calls} calls for each of {sum(sizes)} noises ({sizes[0]} to tune on, "
-        f"{sizes[1]} to choose on, {sizes[2]} only for the figures on this page). Seed {result.seed}."
+        f"{result.seconds:.0f} seconds in all, {outcome.tuned.cost.seconds:.0f} of them for {outcome.tuned.history[-1][0]} "
+        f"gradient steps. Teacher: {outcome.calibration.teacher.calls} calls for each of {sum(sizes)} noises ({sizes[0]} to tune "
+        f"on, {sizes[1]} to choose on, {sizes[2]} only for the figures on this page). Seed {result.seed}."
     )
 
 

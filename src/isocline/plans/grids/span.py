@@ -35,15 +35,16 @@ def spread(
     )
     if end == "zero" and float(process.sigma(0.0)) != 0.0:
         raise InvalidInput(f"{process.describe()} has noise at time 0; end its grids at 't_min'")
-    if end == "zero" and n == 1:
+    extra = end == "zero" and last > 0  # a grid that reaches 0 by itself needs no further row
+    if extra and n == 1:
         return torch.tensor([first, 0.0], dtype=torch.float64)
-    steps = n - 1 if end == "zero" else n
+    steps = n - 1 if extra else n
     ends = forward(torch.tensor([first, last], dtype=torch.float64))
     require(bool(torch.isfinite(ends).all()), _infinite(process, first, last))
     ramp = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
     times = inverse(ends[0] + ramp * (ends[1] - ends[0]))
     times[0], times[-1] = first, last
-    return torch.cat([times, times.new_zeros(1)]) if end == "zero" else times
+    return torch.cat([times, times.new_zeros(1)]) if extra else times
 
 
 def _infinite(process: GaussianProcess, first: float, last: float) -> str:

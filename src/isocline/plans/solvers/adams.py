@@ -6,8 +6,9 @@ choice, and integrated exactly over the step from ``s`` to ``t``:
     noise predictions   y' = y + sum_j e_j  int_s^t L_j(q(u)) du
     data predictions    y' = r y + t sum_j D_j  int_{lam_s}^{lam_t} exp(lam) L_j(q(lam)) dlam
 
-``q`` is the noise level (rho), process time (t) or the half log-SNR (lam). The first steps use fewer nodes (Zhang and Chen, DEIS,
-arXiv 2204.13902, where the integrals are Riemann sums; here Gauss-Legendre with 20 points).
+``q`` is the noise level (rho), process time (t) or the half log-SNR (lam). The first steps use fewer nodes. Where they lie far
+above the data's spread, where the data prediction is constant, that costs next to nothing; elsewhere it caps the limiting order
+at 2 (Zhang and Chen, DEIS, arXiv 2204.13902, with Riemann sums for the integrals; here Gauss-Legendre with 20 points).
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from isocline._core.errors import require
 from isocline.plans.plan import Plan, plan_of_rows
@@ -96,10 +97,7 @@ def noise_plan(levels: Levels, weights: Tensor, provenance: Provenance) -> Plan:
 def lower(rows: list[list[Tensor]]) -> Tensor:
     """Return the lower-triangular (n, n) matrix whose row ``i`` ends, at column ``i``, with the entries of ``rows[i]``."""
     n = len(rows)
-    zero = torch.zeros((), dtype=torch.float64)
-    return torch.stack(
-        [torch.stack([zero] * (i + 1 - len(row)) + row + [zero] * (n - 1 - i)) for i, row in enumerate(rows)]
-    )
+    return torch.stack([pad(torch.stack(row), (i + 1 - len(row), n - 1 - i)) for i, row in enumerate(rows)])
 
 
 def ramp(n: int, order: int, final_order: int | None = None) -> list[int]:

@@ -52,6 +52,22 @@ def generate(model: Denoiser, plan: Plan, n: int) -> Tensor:
     return torch.cat(images)
 
 
+def draw_loss(table: Path, out: Path) -> None:
+    """Draw the training loss that `isocline train fashion` wrote as ``loss.csv``, and its running mean."""
+    from matplotlib.figure import Figure
+
+    rows = [line.split(",") for line in table.read_text().splitlines()[1:]]
+    steps, loss = [int(a) for a, _ in rows], torch.tensor([float(b) for _, b in rows], dtype=torch.float64)
+    smooth = loss.unfold(0, 25, 1).mean(1)
+    picture = Figure(figsize=(6, 3.2), layout="constrained")
+    axes = picture.subplots()
+    axes.plot(steps, loss.tolist(), color=pictures.GREY, linewidth=0.5, label="20 steps")
+    axes.plot(steps[12:-12], smooth.tolist(), color=pictures.INK, label="500 steps")
+    axes.set(xlabel="step", ylabel="weighted denoising loss", ylim=(0.17, 0.4))
+    axes.legend(frameon=False)
+    pictures.save(picture, out)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=None)
@@ -73,6 +89,7 @@ def main() -> None:
     plain = {"generated": frechet_distance(fake, reference), "held-out real": frechet_distance(real, reference)}
     picture = pictures.side_by_side([(f"{plan.calls} calls", images[:60])], 10)
     pictures.save(picture, given.out / "fashion_samples.png")
+    draw_loss(given.out / "fashion_loss.csv", given.out / "fashion_loss.png")
     table = (
         "| images | Fréchet distance (bias-corrected, 95 % interval) | plain, same number of images |\n|---|---|---|\n"
         + "\n".join(f"| {name} | {row} | {float(plain[name]):.4f} |" for name, row in rows.items())
@@ -82,7 +99,7 @@ def main() -> None:
         f"# The bundled Fashion-MNIST model\n\nWritten by `python benchmarks/fashion_model.py --images {given.images}`; isocline "
         f"{__version__}, torch {torch.__version__}, Python {platform.python_version()}. {given.images} images with "
         f"{plan.calls} calls each in {seconds:.0f} seconds, against the features of the 60 000 training images.\n\n{table}\n\n"
-        f"Ratio of the plain distances: {ratio:.2f}.\n\n![samples](fashion_samples.png)\n"
+        f"Ratio of the plain distances: {ratio:.2f}.\n\n![samples](fashion_samples.png)\n\n![training loss](fashion_loss.png)\n"
     )
     files.write_text(given.out / "fashion_model.md", text)
     stored = {

@@ -1,6 +1,6 @@
 """A tuned plan against the best fixed solver on the exact 16-dimensional circle.
 
-    python benchmarks/plans_circle.py [--calls 6] [--seeds 3]
+    python benchmarks/plans_circle.py [--calls 6] [--seeds 3] [--quick]
 
 512 narrow Gaussians on a circle in two of 16 coordinates, VP with linear beta, float64, exact denoiser. For each seed
 the tuner sees 64 training and 64 validation noises; RMS is measured on 1024 fresh ones. The fixed baseline is the
@@ -90,7 +90,12 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=0.02)
     parser.add_argument("--fresh", type=int, default=1024)
     parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument(
+        "--quick", action="store_true", help="one seed, half the steps, 256 fresh noises; prints, writes no files"
+    )
     given = parser.parse_args()
+    if given.quick:
+        given.seeds, given.steps, given.fresh = 1, 300, 256
     rows = [one_seed(seed, given.calls, given.steps, given.rate, given.fresh) for seed in range(given.seeds)]
     table = [
         "| seed | best fixed plan | its RMS | tuned RMS | tuned median | ratio | seconds to tune |",
@@ -107,11 +112,14 @@ def main() -> None:
         f"{given.calls}`; isocline {versions['isocline']}, torch {versions['torch']}, {given.fresh} fresh noises a seed. The best "
         "fixed plan is chosen on the fresh noises among all solvers, orders and grids; the tuned plan never saw them.\n\n"
     )
+    print("\n".join(table))
+    if given.quick:
+        return
     files.write_text(given.out / "plans_circle.md", head + "\n".join(table) + "\n")
     files.write_json(
-        given.out / "plans_circle.json", {"rows": rows, "versions": versions, "settings": vars(given) | {"out": ""}}
+        given.out / "plans_circle.json",
+        {"rows": rows, "versions": versions, "settings": {k: v for k, v in vars(given).items() if k != "out"}},
     )
-    print("\n".join(table))
 
 
 if __name__ == "__main__":

@@ -145,7 +145,7 @@ def test_bad_input_gets_one_line_and_an_exit_code(arguments, code, message, tmp_
 
 def test_a_killed_training_resumes_to_the_same_loss_bits(tmp_path):
     one_thread = {"OMP_NUM_THREADS": "1"}
-    settings = ["train", "digits", "--steps", "60", "--batch", "8", "--checkpoint-every", "5"]
+    settings = ["train", "digits", "--steps", "50", "--batch", "8", "--checkpoint-every", "7"]
     whole = isocline(*settings, "--out", tmp_path / "whole", environment=one_thread)
     assert whole.returncode == 0, whole.stderr
     cut = tmp_path / "cut"

@@ -65,7 +65,7 @@ def quickstart(out: Out = Path("runs/quickstart"), seed: Seed = 0, calls: Calls 
 
     console = Console()
     console.print(f"Tuning a {calls}-call sampler for the bundled Fashion-MNIST model.")
-    console.print("Teacher, choice of the classical start, 300 gradient steps, held-out report: about three minutes.")
+    console.print("Teacher, choice of the classical start, gradient steps, held-out report: about three minutes.")
     result = run(out, seed=seed, calls=calls)
     quickstart_table(result, console)
     console.print(f"Report: {out / 'report.html'}   Plan: {out / 'plan.json'}   Figures: {out / 'report.json'}")
@@ -108,7 +108,7 @@ def tune(
     calls: Calls,
     out: Out = Path("plan.json"),
     model: Model = None,
-    steps: Annotated[int, typer.Option(help="Gradient steps.", min=1)] = 300,
+    steps: Annotated[int, typer.Option(help="Gradient steps.", min=1)] = 200,
     seconds: Annotated[Optional[float], typer.Option(help="Stop tuning after so many seconds.")] = None,  # noqa: UP045
     guidance: Annotated[float, typer.Option(help="Classifier-free guidance scale; 1 is none.")] = 1.0,
     seed: Seed = 0,

@@ -39,7 +39,7 @@ def side_by_side(groups: Sequence[tuple[str, Tensor]], columns: int) -> Figure:
     height, breadth = tile(groups[0][1], columns).shape
     picture = Figure(figsize=(4.6 * across, (4.6 * height / breadth + 0.35) * down), layout="constrained")
     for axes, (title, images) in zip(picture.subplots(down, across, squeeze=False).flat, groups, strict=False):
-        axes.imshow(tile(images, columns), cmap="gray", vmin=0, vmax=1)
+        axes.imshow(tile(images, columns).numpy(), cmap="gray", vmin=0, vmax=1)
         axes.set_title(title, fontsize=10)
         axes.axis("off")
     return picture

@@ -78,7 +78,7 @@ class _State:
             network.parameters(), lr=settings.rate, betas=(0.9, 0.99), weight_decay=settings.decay, foreach=True
         )
         self.step, self.seconds = 0, 0.0
-        self.losses: list[tuple[int, float]] = []
+        self.losses: list[float] = []
 
     def update(self, loss: Tensor) -> None:
         for group in self.optimizer.param_groups:
@@ -97,7 +97,7 @@ class _State:
         tensors |= {f"average/{k}": v for k, v in self.average.items()}
         for index, state in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer/{index}/{k}": v for k, v in state.items()}
-        tensors["losses"] = torch.tensor(self.losses, dtype=torch.float64).reshape(-1, 2)
+        tensors["losses"] = torch.tensor(self.losses, dtype=torch.float64)
         about = {"settings": json.dumps(asdict(self.settings)), "step": str(self.step), "seconds": str(self.seconds)}
         files.write_tensors(path, tensors, about)
 
@@ -116,7 +116,13 @@ class _State:
             state.setdefault(int(index), {})[key] = value
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
         self.step, self.seconds = int(about["step"]), float(about["seconds"])
-        self.losses = [(int(a), float(b)) for a, b in tensors["losses"].tolist()]
+        self.losses = tensors["losses"].tolist()
+
+    def curve(self) -> list[tuple[int, float]]:
+        """Return the loss averaged over every twenty steps, with the last step of each."""
+        ends = [*range(LOG_EVERY, self.step, LOG_EVERY), self.step]
+        parts = [self.losses[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+        return [(end, sum(part) / len(part)) for end, part in zip(ends, parts, strict=True)]
 
 
 def train(
@@ -146,24 +152,20 @@ def train(
     if checkpoint.exists():
         state.load(checkpoint)
     before, start = state.seconds, time.monotonic()
-    recent: list[float] = []
     network.train()
     with progress(description, settings.steps) as bar:
         bar.advance(state.step)
         while state.step < settings.steps:
             value = loss(state.step)
-            recent.append(_checked(value, state.step, checkpoint))
+            state.losses.append(_checked(value, state.step, checkpoint))
             state.update(value)
             state.seconds = before + time.monotonic() - start
-            bar.advance(1, f"loss {recent[-1]:.4f}")
-            if state.step % LOG_EVERY == 0 or state.step == settings.steps:
-                state.losses.append((state.step, sum(recent) / len(recent)))
-                recent.clear()
+            bar.advance(1, f"loss {state.losses[-1]:.4f}")
             if state.step % settings.checkpoint_every == 0 or state.step == settings.steps:
                 state.save(checkpoint)
-                _write_curve(folder / "loss.csv", state.losses)
+                _write_curve(folder / "loss.csv", state.curve())
     network.eval()
-    return Trained(state.average, state.losses, state.seconds)
+    return Trained(state.average, state.curve(), state.seconds)
 
 
 def _checked(loss: Tensor, step: int, checkpoint: Path) -> float:

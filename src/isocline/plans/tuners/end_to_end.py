@@ -55,7 +55,7 @@ class EndToEnd:
         check_every: steps between validations.
     """
 
-    steps: int = 300
+    steps: int = 200
     batch: int = 16
     rate: float = 0.02
     free: Free = field(default_factory=Free)

@@ -1,7 +1,7 @@
 r"""The free entries of a plan, as unconstrained parameters whose zero is the base plan.
 
-Times: gaps of the half log-SNR are ``exp(g)`` times those of the base plan, rescaled where both ends are fixed, so the grid
-stays strictly decreasing. Model times: shifts of the told half log-SNR, at most half the nearest gap. Weights: in the unscaled
+Times: gaps of the half log-SNR (of an angle, where the start has no signal) are ``exp(g)`` times those of the base plan, rescaled
+where both ends are finite, so the grid stays strictly decreasing. Model times: shifts of the told half log-SNR, at most half the nearest gap. Weights: in the unscaled
 state, a row ``y' = r y + sum_j w_j D_j`` becomes ``y' = r (1 + c) y + sum_j (w_j + (1 - r) v_j) D_j``, so ``c`` and ``v`` are
 relative changes.
 """
@@ -77,23 +77,30 @@ class FreePlan(nn.Module):
     def forward(self) -> Plan:
         """Return the plan, in the data parameterisation."""
         times = self.times()
-        plan = self.recompile(times).convert(Data())
+        plan = replace(self.recompile(times).convert(Data()), guidance=self.base.guidance)
         if self.free.weights:
             plan = self._reweighted(plan)
         return replace(plan, model_times=self._told(times)) if self.free.model_times else plan
 
     def _inner_levels(self) -> Tensor:
+        """Return the half log-SNR of the inner nodes, strictly between those of the ends."""
         first, last = self.ends
-        finite_first, finite_last = bool(torch.isfinite(first)), bool(torch.isfinite(last))
-        base = torch.cat([first[None]] * finite_first + [self.inner] + [last[None]] * finite_last)
+        if not bool(torch.isfinite(first)):
+            return self._inner_levels_by_angle(last)
+        closed = bool(torch.isfinite(last))
+        base = torch.cat([first[None], self.inner] + [last[None]] * closed)
         gaps = base.diff() * torch.exp(self.gap[: len(base) - 1])
-        if finite_first and finite_last:
+        if closed:
             return first + (last - first) * (gaps.cumsum(0) / gaps.sum())[:-1]
-        if finite_last:
-            return (last - gaps.flip(0).cumsum(0)).flip(0)
-        start = first if finite_first else self.inner[0] + self.gap[-1]
-        after = start + gaps.cumsum(0)
-        return after if finite_first else torch.cat([start[None], after])
+        return first + gaps.cumsum(0)
+
+    def _inner_levels_by_angle(self, last: Tensor) -> Tensor:
+        """Return the same for a start without signal, where ``lam = -inf``, through the bounded angle ``atan(exp(-lam))``."""
+        end = torch.atan(torch.exp(-last))
+        base = torch.cat([end.new_full((1,), torch.pi / 2), torch.atan(torch.exp(-self.inner)), end[None]])
+        gaps = -base.diff() * torch.exp(self.gap)
+        above_end = gaps.flip(0).cumsum(0).flip(0)[1:] / gaps.sum()
+        return -torch.log(torch.tan(end + (torch.pi / 2 - end) * above_end))
 
     def _told(self, times: Tensor) -> Tensor:
         process = self.base.process

@@ -22,6 +22,8 @@ class Candidate:
         grid: a function of `isocline.plans.grids`.
         solver_settings: keyword arguments of the solver.
         grid_settings: keyword arguments of the grid.
+        last: noise level of the last node before a noise-free end; the process's own ``t_min`` where it is None. With few calls
+            a larger one is much better, as a step below it changes little. Runs that end at ``t_min`` do not use it.
 
     Examples:
         >>> from isocline.processes import EDM
@@ -34,11 +36,13 @@ class Candidate:
     grid: Callable[..., Any]
     solver_settings: Mapping[str, Any] = field(default_factory=dict)
     grid_settings: Mapping[str, Any] = field(default_factory=dict)
+    last: float | None = None
 
     @property
     def name(self) -> str:
-        """A name such as ``rho_adams(order=2) on karras(rho=5)``."""
-        return f"{_called(self.solver, self.solver_settings)} on {_called(self.grid, self.grid_settings)}"
+        """A name such as ``rho_adams(order=2) on karras(rho=5, last=0.1)``."""
+        grid = {**self.grid_settings, **({} if self.last is None else {"last": self.last})}
+        return f"{_called(self.solver, self.solver_settings)} on {_called(self.grid, grid)}"
 
     def compile(self, process: GaussianProcess, calls: int, end: End = "t_min") -> Plan:
         """Return the plan with exactly `calls` network calls.

@@ -24,7 +24,7 @@ from isocline._core.errors import Mismatch, require
 from isocline._core.stream import Stream
 from isocline.plans.canonical import Canonical, changed_output
 from isocline.plans.provenance import Provenance
-from isocline.plans.runner import Sampled, StepContext, execute, walk
+from isocline.plans.runner import Given, Sampled, StepContext, execute, walk
 from isocline.processes import Denoiser, GaussianProcess, Parameterisation
 from isocline.processes.gaussian import as_time
 from isocline.processes.naming import same_process
@@ -191,7 +191,7 @@ class Plan:
     ) -> Iterator[StepContext]:
         """Run row by row; arguments as in `run`. The yielded ``x`` is the live state: clone it to keep it."""
         self.check_fits(denoiser)
-        return walk(self, denoiser, x, cond, rng, noise, transforms, hooks)
+        return walk(self, denoiser, x, Given(cond, rng, noise, transforms, hooks))
 
     def run(
         self,
@@ -222,7 +222,7 @@ class Plan:
             NotFinite: a row gave NaN or infinity; the row is named.
         """
         self.check_fits(denoiser)
-        return execute(self, denoiser, x, cond, rng, noise, transforms, hooks, record)
+        return execute(self, denoiser, x, Given(cond, rng, noise, transforms, hooks), record)
 
     def save(self, path: str | Path) -> Path:
         """Write the plan as readable JSON, atomically."""

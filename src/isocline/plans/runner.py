@@ -68,6 +68,17 @@ class Sampled:
     ancestors: Tensor | None = None
 
 
+@dataclass(frozen=True)
+class Given:
+    """What a run is given besides plan, denoiser and start; see `Plan.run`."""
+
+    cond: Any = None
+    rng: Stream | int | None = None
+    noise: Sequence[Tensor] | None = None
+    transforms: Sequence[Change] = ()
+    hooks: Sequence[Change] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class _Row:
     """One row as plain numbers.
@@ -118,48 +129,30 @@ def _compile(plan: Plan, output: Parameterisation, fold: bool) -> list[_Row]:
 
 
 @torch.no_grad()
-def execute(
-    plan: Plan,
-    denoiser: Denoiser,
-    x: Tensor,
-    cond: Any,
-    rng: Stream | int | None,
-    noise: Sequence[Tensor] | None,
-    transforms: Sequence[Change],
-    hooks: Sequence[Change],
-    record: bool,
-) -> Sampled:
+def execute(plan: Plan, denoiser: Denoiser, x: Tensor, given: Given, record: bool) -> Sampled:
     """Take all steps; see `Plan.run`."""
     calls, start = denoiser.calls, time.perf_counter()
     states = [x.clone()] if record else []
     final = x
-    for step in _steps(plan, denoiser, x, cond, rng, noise, transforms, hooks):
+    for step in _steps(plan, denoiser, x, given):
         final = step.x
         if record:
             states.append(final.clone())
     cost = Cost(calls=denoiser.calls - calls, seconds=time.perf_counter() - start)
     if not _finite(final):
-        _name_failure(plan, denoiser, x, cond, rng, noise, transforms, hooks)
+        _name_failure(plan, denoiser, x, given)
     return Sampled(final, cost, torch.stack(states) if record else None)
 
 
-def _steps(
-    plan: Plan,
-    denoiser: Denoiser,
-    x: Tensor,
-    cond: Any,
-    rng: Stream | int | None,
-    noise: Sequence[Tensor] | None,
-    transforms: Sequence[Change],
-    hooks: Sequence[Change],
-) -> Iterator[StepContext]:
+def _steps(plan: Plan, denoiser: Denoiser, x: Tensor, given: Given) -> Iterator[StepContext]:
     """Yield the context after each row. Transforms act on data predictions, whatever the plan and the network use."""
     require(
         x.is_floating_point() and x.ndim >= 1,
         f"start states must be floating point (B, *), got {x.dtype} {tuple(x.shape)}",
     )
+    cond, transforms, hooks = given.cond, given.transforms, given.hooks
     rows = compiled(plan, denoiser.parameterisation, fold=not transforms)
-    draw = _noise_source(plan, x, rng, noise) if any(row.noise for row in rows) else None
+    draw = _noise_source(plan, x, given) if any(row.noise for row in rows) else None
     outputs: dict[int, Tensor] = {}
     buffer, shape = range(0), x.shape  # addresses of the state while it is ours and changed in place
     for i, row in enumerate(rows):
@@ -235,9 +228,8 @@ def _finite(x: Tensor) -> bool:
     return math.isfinite(x.sum().item()) or bool(torch.isfinite(x).all())
 
 
-def _noise_source(
-    plan: Plan, x: Tensor, rng: Stream | int | None, noise: Sequence[Tensor] | None
-) -> Callable[[int], Tensor]:
+def _noise_source(plan: Plan, x: Tensor, given: Given) -> Callable[[int], Tensor]:
+    noise = given.noise
     if noise is not None:
         require(len(noise) == plan.carry.shape[0], f"recorded noise needs one tensor a row ({plan.carry.shape[0]})")
         for i, z in enumerate(noise):
@@ -245,24 +237,15 @@ def _noise_source(
                 z.shape == x.shape, f"recorded noise needs shape {tuple(x.shape)}, but row {i} has {tuple(z.shape)}"
             )
         return lambda row: noise[row]
-    if rng is None:
+    if given.rng is None:
         raise InvalidInput("this plan draws noise: pass rng=SEED, or noise=[...] recorded row by row")
-    stream, shape = as_stream(rng, "row noise"), tuple(x.shape)
+    stream, shape = as_stream(given.rng, "row noise"), tuple(x.shape)
     return lambda row: plan.process.draw_noise(shape, stream, step=row, dtype=x.dtype, device=x.device)
 
 
-def _name_failure(
-    plan: Plan,
-    denoiser: Denoiser,
-    x: Tensor,
-    cond: Any,
-    rng: Stream | int | None,
-    noise: Sequence[Tensor] | None,
-    transforms: Sequence[Change],
-    hooks: Sequence[Change],
-) -> None:
+def _name_failure(plan: Plan, denoiser: Denoiser, x: Tensor, given: Given) -> None:
     require(_finite(x), "the start states hold NaN or infinity")
-    for step in walk(plan, denoiser, x, cond, rng, noise, transforms, hooks):
+    for step in walk(plan, denoiser, x, given):
         for name, value in (("the model's output", step.output), ("the state", step.x)):
             if value is not None and not _finite(value):
                 raise NotFinite(

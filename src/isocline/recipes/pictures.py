@@ -16,7 +16,7 @@ from isocline._core import files
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-INK, ACCENT, GREY = "#1f4e79", "#c55a11", "#7f7f7f"
+INK, ACCENT, GREY, GREEN = "#1f4e79", "#c55a11", "#7f7f7f", "#548235"
 
 
 def tile(images: Tensor, columns: int, gap: int = 2) -> Tensor:

@@ -1,9 +1,9 @@
 r"""The free entries of a plan, as unconstrained parameters whose zero is the base plan.
 
 Times: gaps of the half log-SNR (of an angle, where the start has no signal) are ``exp(g)`` times those of the base plan, rescaled
-where both ends are finite, so the grid stays strictly decreasing. Model times: shifts of the told half log-SNR, at most half the nearest gap. Weights: in the unscaled
-state, a row ``y' = r y + sum_j w_j D_j`` becomes ``y' = r (1 + c) y + sum_j (w_j + (1 - r) v_j) D_j``, so ``c`` and ``v`` are
-relative changes.
+where both ends are finite, so the grid stays strictly decreasing. Model times: shifts of the told half log-SNR, at most half the
+nearest gap. Weights: in the unscaled state, a row ``y' = r y + sum_j w_j D_j`` becomes
+``y' = r (1 + c) y + sum_j (w_j + (1 - r) v_j) D_j``, so ``c`` and ``v`` are relative changes.
 """
 
 from __future__ import annotations

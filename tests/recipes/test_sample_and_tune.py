@@ -7,7 +7,7 @@ from isocline._core.stream import Stream
 from isocline.plans import grids, solvers
 from isocline.plans.candidate import Candidate, candidate_named
 from isocline.plans.tuners import EndToEnd, draw_noises, measure
-from isocline.processes import EDM, Guided, VariancePreserving
+from isocline.processes import EDM, Guided, RectifiedFlow, VariancePreserving
 from isocline.processes.exact import GaussianMixture
 from isocline.recipes.tune import best_classical, heun_teacher
 
@@ -28,6 +28,16 @@ def test_a_two_call_solver_names_the_budgets_it_can_meet():
     with pytest.raises(InvalidInput, match=r"cannot use exactly 6 calls with end='zero'; try 7 or 5"):
         Candidate(solvers.heun, grids.karras).compile(PROCESS, 6, "zero")
     assert Candidate(solvers.heun, grids.karras).compile(PROCESS, 7, "zero").calls == 7
+
+
+@pytest.mark.parametrize("process", [EDM(), VariancePreserving(), RectifiedFlow()])
+def test_the_last_node_before_zero_lies_at_the_stated_noise_level(process):
+    candidate = Candidate(solvers.dpm_solver_pp_2m, grids.uniform, last=0.12)
+    times = candidate.compile(process, 5, "zero").times
+    assert float(process.noise_level(times[-2])) == pytest.approx(0.12, rel=1e-9)
+    assert times[-1] == 0
+    assert float(candidate.compile(process, 5, "t_min").times[-1]) == pytest.approx(process.t_min)
+    assert candidate.name == "dpm_solver_pp_2m on uniform(last=0.12)"
 
 
 @pytest.mark.parametrize(("call", "message"), [

@@ -51,10 +51,11 @@ class Candidate:
             InvalidInput: no number of steps gives that many calls (two-call solvers may need an odd or even number).
         """
         require(calls >= 1, f"a plan needs at least 1 network call, got {calls}")
+        settings = dict(self.grid_settings)
+        if self.last is not None and end == "zero":
+            settings["t_min"] = float(process.time_of_noise_level(self.last))
         for steps in range(calls, 0, -1):
-            plan = self.solver(
-                process, self.grid(process, steps, end=end, **self.grid_settings), **self.solver_settings
-            )
+            plan = self.solver(process, self.grid(process, steps, end=end, **settings), **self.solver_settings)
             if plan.calls == calls:
                 return plan
             if plan.calls < calls:

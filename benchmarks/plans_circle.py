@@ -3,7 +3,7 @@
     python benchmarks/plans_circle.py [--calls 6] [--seeds 3] [--quick]
 
 512 narrow Gaussians on a circle in two of 16 coordinates, VP with linear beta, float64, exact denoiser. For each seed
-the tuner sees 64 training and 64 validation noises; RMS is measured on 1024 fresh ones. The fixed baseline is the
+the tuner sees 1024 training and 512 validation noises; RMS is measured on 1024 fresh ones. The fixed baseline is the
 best of all solvers, orders and grids *on the fresh noises themselves*, which favours it. Writes
 ``docs/benchmarks/plans_circle.md`` and ``.json``.
 """
@@ -43,7 +43,7 @@ def all_candidates() -> list[Candidate]:
 def calibrate(model: GaussianMixture, rng: Stream, fresh: int) -> Calibration:
     process = model.process
     teacher = solvers.exponential_adams(process, grids.log_snr(process, 1000), order=4)
-    return draw_noises(teacher, model, (16,), (64, 64, fresh), rng, batch=1024, dtype=torch.float64)
+    return draw_noises(teacher, model, (16,), (1024, 512, fresh), rng, batch=1024, dtype=torch.float64)
 
 
 def one_seed(seed: int, calls: int, steps: int, rate: float, fresh: int) -> dict[str, object]:
@@ -64,7 +64,7 @@ def one_seed(seed: int, calls: int, steps: int, rate: float, fresh: int) -> dict
         ),
     )[1]
     began = time.monotonic()
-    tuned = EndToEnd(steps=steps, batch=32, rate=rate).fit(
+    tuned = EndToEnd(steps=steps, batch=64, rate=rate, power=2).fit(
         start.compile(model.process, calls), model, calibration, seed
     )
     result = measure(tuned.plan, model, calibration.held_out, batch=1024)

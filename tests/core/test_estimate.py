@@ -52,7 +52,7 @@ def test_coverage_of_the_bootstrap_interval() -> None:
 def test_bootstrap_agrees_with_a_loop_over_resamples() -> None:
     x = Stream(0, "x").normal((25,), dtype=torch.float64)
     e = bootstrap(mean, x, rng=3, resamples=500, level=0.8)
-    index = Stream(3, "bootstrap").integers(25, (500, 25)).numpy()
+    index = Stream(3).child("bootstrap").integers(25, (500, 25)).numpy()
     draws = [x.numpy()[row].mean() for row in index]
     np.testing.assert_allclose([e.low, e.high], np.quantile(draws, [0.1, 0.9]), rtol=1e-12)
     assert (e.value, e.level, e.n) == (pytest.approx(float(x.mean()), rel=1e-15), 0.8, 25)

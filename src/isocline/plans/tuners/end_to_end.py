@@ -1,9 +1,9 @@
 r"""End-to-end tuning: times, model times and coefficients by gradient descent through the whole run.
 
-For start noises ``x_T`` and a teacher's results ``x*`` it minimises ``mean_b RMS(plan(x_T)_b - x*_b)`` over the free entries
-of the plan with Adam. Every entry starts at the base plan; the plan that is best on validation noises is kept. Training the
-coefficients of a non-stationary solver end to end is the method of Shaul et al. (arXiv 2403.01329); training times and model
-times through the unrolled solver is LD3's idea (Tong et al., arXiv 2405.15506, here without its soft teacher).
+For start noises ``x_T`` and a teacher's results ``x*`` it minimises the mean over samples of ``RMS(plan(x_T)_b - x*_b)`` over
+the free entries of the plan with Adam. Every entry starts at the base plan; the plan that is best on validation noises is kept.
+Training the coefficients of a non-stationary solver end to end is the method of Shaul et al. (arXiv 2403.01329); training times
+and model times through the unrolled solver is LD3's idea (Tong et al., arXiv 2405.15506, here without its soft teacher).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 
 import torch
+from torch import Tensor
 
 from isocline._core.errors import NotFinite, require
 from isocline._core.estimate import Cost
@@ -52,6 +53,8 @@ class EndToEnd:
         batch: noises in each step.
         rate: peak learning rate, lowered to zero along a cosine.
         free: which entries may change.
+        power: what is averaged over samples, ``(mean_b RMS_b^p)^(1/p)``: 1 treats samples alike, 2 is the root mean square, which
+            fights the few large errors of sharp problems.
         check_every: steps between validations.
     """
 
@@ -59,10 +62,12 @@ class EndToEnd:
     batch: int = 16
     rate: float = 0.02
     free: Free = field(default_factory=Free)
+    power: float = 1.0
     check_every: int = 25
 
     def __post_init__(self) -> None:
         require(self.steps >= 1 and self.batch >= 1, f"tuning needs steps >= 1 and batch >= 1, got {self}")
+        require(self.power >= 1, f"the power must be at least 1, got {self.power}")
         require(self.rate > 0, f"the learning rate must be positive, got {self.rate}")
 
     def fit(
@@ -89,14 +94,14 @@ class EndToEnd:
         start, calls = time.monotonic(), denoiser.calls
         student = FreePlan(base, self.free)
         optimizer = torch.optim.Adam([p for p in student.parameters() if p.requires_grad], lr=self.rate)
-        best = _Best(base, measure(base, denoiser, calibration.validation).median().value)
+        best = _Best(base, denoiser, calibration.validation, self.power)
         for step, noises in enumerate(self._batches(calibration.train, as_stream(rng, "end to end"))):
             for group in optimizer.param_groups:
                 group["lr"] = self.rate * 0.5 * (1 + math.cos(math.pi * step / self.steps))
             self._update(student, optimizer, denoiser, noises, step)
             late = seconds is not None and time.monotonic() - start > seconds
             if (step + 1) % self.check_every == 0 or step + 1 == self.steps or late:
-                best.offer(step + 1, student, denoiser, calibration.validation)
+                best.offer(step + 1, student)
             if bar is not None:
                 bar.advance(1, f"validation error {best.error:.4f}")
             if late:
@@ -119,7 +124,7 @@ class EndToEnd:
         optimizer.zero_grad()
         with torch.enable_grad():
             result = unroll(student(), denoiser, noises.x, cond=noises.cond)[-1]
-            loss = rms(result, noises.target).mean()
+            loss = power_mean(rms(result, noises.target), self.power)
             loss.backward()
         if not math.isfinite(loss.item()):
             raise NotFinite(f"the tuning loss became {loss.item()} at step {step}; lower the learning rate")
@@ -130,17 +135,26 @@ class EndToEnd:
 class _Best:
     """The plan with the smallest validation error so far."""
 
-    def __init__(self, plan: Plan, error: float) -> None:
-        self.plan, self.error = plan, error
-        self.history = [(0, error)]
+    def __init__(self, plan: Plan, denoiser: Denoiser, validation: NoiseSet, power: float) -> None:
+        self.denoiser, self.validation, self.power = denoiser, validation, power
+        self.plan, self.error = plan, self._error(plan)
+        self.history = [(0, self.error)]
 
-    def offer(self, step: int, student: FreePlan, denoiser: Denoiser, validation: NoiseSet) -> None:
+    def offer(self, step: int, student: FreePlan) -> None:
         with torch.no_grad():
             plan = _detached(student())
-        error = measure(plan, denoiser, validation).median().value
+        error = self._error(plan)
         self.history.append((step, error))
         if error < self.error:
             self.plan, self.error = plan, error
+
+    def _error(self, plan: Plan) -> float:
+        return float(power_mean(measure(plan, self.denoiser, self.validation).errors, self.power))
+
+
+def power_mean(errors: Tensor, power: float) -> Tensor:
+    """Return ``(mean_b e_b^p)^(1/p)`` of the errors (B,) of a batch."""
+    return errors.mean() if power == 1 else errors.pow(power).mean().pow(1 / power)
 
 
 def _detached(plan: Plan) -> Plan:

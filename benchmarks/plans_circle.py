@@ -42,7 +42,7 @@ def all_candidates() -> list[Candidate]:
 
 def calibrate(model: GaussianMixture, rng: Stream, fresh: int) -> Calibration:
     process = model.process
-    teacher = solvers.exponential_adams(process, grids.log_snr(process, 1000), order=4)
+    teacher = solvers.exponential_adams(process, grids.log_snr(process, 400), order=4)
     return draw_noises(teacher, model, (16,), (1024, 512, fresh), rng, batch=1024, dtype=torch.float64)
 
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """A whole sampling run as data. All tensors are float64 on the CPU; ``n`` is the number of rows.
+    """A whole sampling run as data. All tensors are float64 on the CPU and must not be changed; ``n`` is the number of rows.
 
     Args:
         times: (n+1,) time of the state each row reads, and of the result; may repeat or rise (stages, noise rows).
@@ -97,7 +97,7 @@ class Plan:
         """Number of network calls of one run."""
         return int(self.evaluate.sum())
 
-    @property
+    @cached_property
     def stochastic(self) -> bool:
         """Whether a run draws noise."""
         return bool((self.noise.detach() != 0).any())
@@ -189,7 +189,7 @@ class Plan:
         transforms: Sequence[Callable[[StepContext, Tensor], Tensor]] = (),
         hooks: Sequence[Callable[[StepContext, Tensor], Tensor]] = (),
     ) -> Iterator[StepContext]:
-        """Run row by row; arguments as in `run`. The yielded ``x`` is the live state: clone it to keep it."""
+        """Run row by row; arguments as in `run`. The yielded context is live: clone its ``x`` to keep it."""
         self.check_fits(denoiser)
         return walk(self, denoiser, x, Given(cond, rng, noise, transforms, hooks))
 

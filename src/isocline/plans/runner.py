@@ -13,7 +13,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -32,7 +32,7 @@ Change = Callable[["StepContext", Tensor], Tensor]
 
 @dataclass(slots=True)
 class StepContext:
-    """Where a run is.
+    """Where a run is: one object for the whole run, changed from row to row.
 
     Attributes:
         row: index of the row.
@@ -49,8 +49,7 @@ class StepContext:
     output: Tensor | None = None
 
 
-@dataclass(frozen=True)
-class Sampled:
+class Sampled(NamedTuple):
     """The result of a run.
 
     Attributes:
@@ -68,8 +67,7 @@ class Sampled:
     ancestors: Tensor | None = None
 
 
-@dataclass(frozen=True)
-class Given:
+class Given(NamedTuple):
     """What a run is given besides plan, denoiser and start; see `Plan.run`."""
 
     cond: Any = None
@@ -79,8 +77,7 @@ class Given:
     hooks: Sequence[Change] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
+class _Row(NamedTuple):
     """One row as plain numbers.
 
     `terms` are (output index, weight), `change` the ``(cx, cm)`` of an output that is kept, `drop` the outputs no later row uses.
@@ -98,12 +95,12 @@ class _Row:
 
 
 def compiled(plan: Plan, output: Parameterisation, fold: bool = True) -> list[_Row]:
-    """Return the rows as Python numbers, for a network with that output; kept with the plan while its tensors do not change."""
-    columns = (plan.times, plan.model_times, plan.carry, plan.weights, plan.noise, plan.evaluate)
-    key = (output, fold, *(0 if c.is_inference() else c._version for c in columns))
-    if key not in plan._rows:
-        plan._rows[key] = _compile(plan, output, fold)
-    return plan._rows[key]
+    """Return the rows as Python numbers, for a network with that output; kept with the plan, whose tensors never change."""
+    key = (output, fold)
+    rows = plan._rows.get(key)
+    if rows is None:
+        rows = plan._rows[key] = _compile(plan, output, fold)
+    return rows
 
 
 def _compile(plan: Plan, output: Parameterisation, fold: bool) -> list[_Row]:
@@ -146,38 +143,37 @@ def execute(plan: Plan, denoiser: Denoiser, x: Tensor, given: Given, record: boo
 
 def _steps(plan: Plan, denoiser: Denoiser, x: Tensor, given: Given) -> Iterator[StepContext]:
     """Yield the context after each row. Transforms act on data predictions, whatever the plan and the network use."""
-    require(
-        x.is_floating_point() and x.ndim >= 1,
-        f"start states must be floating point (B, *), got {x.dtype} {tuple(x.shape)}",
-    )
+    if not x.is_floating_point() or x.ndim < 1:
+        raise InvalidInput(f"start states must be floating point (B, *), got {x.dtype} {tuple(x.shape)}")
     cond, transforms, hooks = given.cond, given.transforms, given.hooks
     rows = compiled(plan, denoiser.parameterisation, fold=not transforms)
-    draw = _noise_source(plan, x, given) if any(row.noise for row in rows) else None
+    draw = _noise_source(plan, x, given) if plan.stochastic else None
     outputs: dict[int, Tensor] = {}
     buffer, shape = range(0), x.shape  # addresses of the state while it is ours and changed in place
-    for i, row in enumerate(rows):
-        step = StepContext(i, row.time, row.next_time, x)
-        if row.evaluate:
-            m = step.output = denoiser(x, row.told, cond)
+    step = StepContext(0, 0.0, 0.0, x)  # one for the whole run: making one a row would cost as much as an operation
+    for i, (t, next_t, told, carry, terms, c, evaluate, change, drop) in enumerate(rows):
+        step.row, step.time, step.next_time, step.x, step.output = i, t, next_t, x, None
+        if evaluate:
+            m = step.output = denoiser(x, told, cond)
             if m.shape != shape:
                 raise _wrong_shape(m, x, step)
             if transforms:
                 m = _transformed(plan, denoiser.parameterisation, step, m, transforms)
-            elif row.change is not None:
-                m = m.mul(row.change[1]).add_(x, alpha=row.change[0])
+            elif change is not None:
+                m = m.mul(change[1]).add_(x, alpha=change[0])
             elif m.data_ptr() in buffer:
                 m = step.output = m.clone()
             outputs[i] = m
         if buffer:
-            x.mul_(row.carry)
+            x.mul_(carry)
         else:
-            x = x.mul(row.carry)
+            x = x.mul(carry)
             buffer = range(0) if hooks else _addresses(x)
-        for j, b in row.terms:
+        for j, b in terms:
             x.add_(outputs[j], alpha=b)
-        if row.noise and draw is not None:
-            x.add_(draw(i), alpha=row.noise)
-        for j in row.drop:
+        if c and draw is not None:
+            x.add_(draw(i), alpha=c)
+        for j in drop:
             del outputs[j]
         if hooks:
             x = _hooked(step, x, hooks)

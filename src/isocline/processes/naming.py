@@ -66,8 +66,10 @@ def same_process(a: GaussianProcess, b: GaussianProcess) -> bool:
     >>> same_process(EDM(), EDM(t_max=80.0001)), same_process(EDM(), EDM(t_max=50))
     (True, False)
     """
-    if a is b or type(a) is not type(b):
-        return a is b
+    if a == b:
+        return True
+    if type(a) is not type(b):
+        return False
     return all(_close(getattr(a, name), getattr(b, name)) for name in _parameters(type(a)))
 
 

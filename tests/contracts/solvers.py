@@ -12,12 +12,27 @@ from typing import Any
 from torch import Tensor
 
 from isocline.plans import Plan, solvers
+from isocline.plans.grids.span import End
 from isocline.processes import GaussianProcess
+
+
+def one_a_step(steps: int, end: End) -> int:
+    """Calls of a solver with one call a step."""
+    return steps
+
+
+def two_a_step(steps: int, end: End) -> int:
+    """Calls of a solver with two calls a step, but one for a step to time 0."""
+    return 2 * steps - (end == "zero")
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One solver: name, function, stated order, may it start without signal, settings; steps and start of its order test."""
+    """One solver and what it states.
+
+    Name, function, order, may it start without signal, settings; steps and start of its order test; network calls for a number
+    of steps and an end; whether its formulas use process time, so that the process matters between equal noise levels.
+    """
 
     name: str
     solver: Callable[..., Plan]
@@ -26,6 +41,8 @@ class Entry:
     settings: dict[str, Any] = field(default_factory=dict)
     steps: tuple[int, int] = (160, 320)
     top: float = 80.0
+    calls: Callable[[int, End], int] = one_a_step
+    process_time: bool = False
 
     def compile(self, process: GaussianProcess, times: Tensor) -> Plan:
         return self.solver(process, times, **self.settings)
@@ -37,7 +54,20 @@ class Entry:
 def _adams(solver: Callable[..., Plan], from_noise: bool, fourth: tuple[int, int]) -> list[Entry]:
     steps = {1: (40, 80), 2: (160, 320), 3: (200, 400), 4: fourth}
     tops = {1: 80.0, 2: 80.0, 3: 80.0, 4: 1000.0}
-    return [Entry(f"{solver.__name__}_{k}", solver, k, from_noise, {"order": k}, steps[k], tops[k]) for k in steps]
+    timed = solver is solvers.t_adams
+    return [
+        Entry(
+            f"{solver.__name__}_{k}",
+            solver,
+            k,
+            from_noise,
+            {"order": k},
+            steps[k],
+            tops[k],
+            process_time=timed and k > 1,
+        )
+        for k in steps
+    ]
 
 
 SOLVERS = [
@@ -46,7 +76,7 @@ SOLVERS = [
     Entry("dpm_solver_pp_2m", solvers.dpm_solver_pp_2m, 2, from_noise=True),
     Entry("dpm_solver_pp_3m", solvers.dpm_solver_pp_3m, 2, from_noise=True, steps=(320, 640)),
     Entry("euler", solvers.euler, 1, steps=(40, 80)),
-    Entry("heun", solvers.heun, 2, steps=(40, 80)),
+    Entry("heun", solvers.heun, 2, steps=(40, 80), calls=two_a_step),
     *_adams(solvers.exponential_adams, from_noise=True, fourth=(160, 320)),
     *_adams(solvers.rho_adams, from_noise=False, fourth=(400, 800)),
     *_adams(solvers.t_adams, from_noise=False, fourth=(400, 800)),

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from isocline._core.registry import Method
-from isocline.plans.canonical import Canonical
-from isocline.plans.plan import Plan, plan_of_rows
+from isocline.plans.plan import Plan
 from isocline.plans.provenance import Provenance
+from isocline.plans.solvers.draft import Draft, Level, noise_step
 from isocline.plans.solvers.rows import Levels, noise_plan
 from isocline.processes import GaussianProcess, Noise
 
@@ -49,37 +49,18 @@ def heun(process: GaussianProcess, times: Tensor) -> Plan:
     """
     levels = Levels(process, times)
     levels.require_finite("heun")
-    last = levels.n - 1 if levels.ends_clean else levels.n
-    reads = [i + stage for i in range(last) for stage in (0, 1)] + ([last] if levels.ends_clean else [])
-    at = [*reads, levels.n]
-    states = _states(levels, last)
-    alpha = levels.alpha[at]
-    canonical = Canonical(alpha / alpha[0], alpha[:, None] * states, torch.zeros_like(states))
-    carry, weights, noise = canonical.rows()
-    return plan_of_rows(
-        process,
-        Noise(),
-        Provenance("heun", EDM_SAMPLER.arxiv),
-        times=levels.times[at],
-        nodes=levels.times,
-        carry=carry,
-        weights=weights,
-        noise=noise,
-    )
+    calls = 2 * levels.n - (1 if levels.ends_clean else 0)
+    draft = Draft(process, Noise(), calls)
+    x = draft.start
+    for i in range(levels.n):
+        x = heun_step(draft, x, levels.at(i), levels.at(i + 1))
+    return draft.finish(x, levels.at(levels.n), levels.times, Provenance("heun", EDM_SAMPLER.arxiv))
 
 
-def _states(levels: Levels, last: int) -> Tensor:
-    """Return the unscaled states as sums over slopes: row ``k`` holds the weights of ``e`` in the k-th state read."""
-    calls = 2 * last + (1 if levels.ends_clean else 0)
-    unit = torch.eye(calls, dtype=torch.float64)
-    steps = levels.s.diff()
-    state = torch.zeros(calls, dtype=torch.float64)
-    states = [state]
-    for i in range(last):
-        first, second = unit[2 * i], unit[2 * i + 1]
-        states.append(state + steps[i] * first)
-        state = state + steps[i] / 2 * (first + second)
-        states.append(state)
-    if levels.ends_clean:
-        states.append(state + steps[-1] * unit[-1])
-    return torch.stack(states)
+def heun_step(draft: Draft, x: Tensor, here: Level, there: Level) -> Tensor:
+    """Return the state after a step of Heun, or of Euler where no noise is left."""
+    first = draft.call(x, here)
+    guess = noise_step(x, here, there, first)
+    if float(there.sigma.detach()) == 0.0:
+        return guess
+    return noise_step(x, here, there, (first + draft.call(guess, there)) / 2)

@@ -17,6 +17,7 @@ from torch.nn.functional import pad
 from isocline._core.errors import require
 from isocline.plans.plan import Plan, plan_of_rows
 from isocline.plans.provenance import Provenance
+from isocline.plans.solvers.draft import Level
 from isocline.processes import Data, GaussianProcess, Noise
 
 
@@ -38,6 +39,18 @@ class Levels:
             bool((times.detach().diff() < 0).all()),
             f"times must be strictly decreasing from noise to data, got {[round(v, 6) for v in times.tolist()]}",
         )
+
+    def at(self, i: int) -> Level:
+        """Return the level of node `i`."""
+        return Level(self.times[i], self.alpha[i], self.sigma[i], self.lam[i], self.s[i])
+
+    def between(self, i: int, share: float) -> Level:
+        """Return the level a `share` of the way from node `i` to the next, in half log-SNR."""
+        return Level.at(self.process, self.process.time_of(self.lam[i] + share * self.h[i]))
+
+    def one_sided(self, i: int) -> bool:
+        """Whether step `i` starts without signal or ends without noise: only a step of order 1 can."""
+        return not bool(torch.isfinite(self.h[i].detach()))
 
     @property
     def ends_clean(self) -> bool:

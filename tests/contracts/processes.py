@@ -3,11 +3,13 @@
 from isocline.processes import (
     EDM,
     CosineVariancePreserving,
+    PoissonFlow,
     RectifiedFlow,
     SubVariancePreserving,
     Tabulated,
     VarianceExploding,
     VariancePreserving,
+    ornstein_uhlenbeck,
 )
 from isocline.processes.gaussian import GaussianProcess
 
@@ -18,7 +20,9 @@ PROCESSES: list[GaussianProcess] = [
     CosineVariancePreserving(),
     SubVariancePreserving(),
     VarianceExploding(),
+    PoissonFlow(D=3),
     RectifiedFlow(),
+    ornstein_uhlenbeck(),
     Tabulated.linear_betas(),
     Tabulated.scaled_linear_betas(50, 0.01, 0.3),
 ]

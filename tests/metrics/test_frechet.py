@@ -8,7 +8,7 @@ from scipy.linalg import sqrtm
 
 from isocline._core.errors import InvalidInput, NotFinite
 from isocline._core.stream import Stream
-from isocline.metrics import frechet_distance, frechet_estimate
+from isocline.metrics import frechet_distance, frechet_estimate, frechet_infinite
 
 
 def normal(n: int, width: int, seed: int, name: str = "") -> torch.Tensor:
@@ -134,3 +134,55 @@ def test_leaving_out_single_samples_is_the_ordinary_jackknife():
         rest_b = torch.stack([x for x, place in zip(b, order_b, strict=True) if place != j])
         left_out += frechet_distance(rest_a, rest_b) / 12
     assert estimate.value == pytest.approx(12 * frechet_distance(a, b) - 11 * left_out, rel=1e-9)
+
+
+def test_two_numbers_of_blocks_extrapolate_by_hand() -> None:
+    a, b = normal(60, 3, 0), 1.5 * normal(50, 3, 1) + 0.3
+    rng = Stream(4)
+    order_a, order_b = (rng.child("frechet-infinite").child(name).permutation(n) for name, n in (("a", 60), ("b", 50)))
+    x, y = a[order_a], b[order_b]
+    halves = (frechet_distance(x[:30], y[:25]) + frechet_distance(x[30:], y[25:])) / 2
+    found = frechet_infinite(a, b, rng, 2, groups=5)
+    assert found.value == pytest.approx(2 * frechet_distance(a, b) - halves, rel=1e-12)
+    left_out = []
+    for j in range(5):
+        u, v = (torch.stack([row for i, row in enumerate(z) if i % 5 != j]) for z in (x, y))
+        left_out.append(
+            2 * frechet_distance(u, v) - (frechet_distance(u[:24], v[:20]) + frechet_distance(u[24:], v[20:])) / 2
+        )
+    variance = 4 / 5 * sum((value - sum(left_out) / 5) ** 2 for value in left_out)
+    assert found.high - found.value == pytest.approx(2.7764451 * math.sqrt(variance), rel=1e-6)  # Student, 4 degrees
+    assert found.n == 50
+
+
+def test_a_distance_that_is_a_line_in_the_inverse_number_is_recovered(monkeypatch: pytest.MonkeyPatch) -> None:
+    from isocline.metrics import frechet
+
+    monkeypatch.setattr(frechet, "frechet_distance", lambda a, b: 0.7 + 3 / len(a) + 5 / len(b))
+    found = frechet_infinite(normal(1200, 2, 0), normal(600, 2, 1), 0, groups=2)
+    assert (found.value, found.low) == pytest.approx((0.7, 0.7), rel=1e-9)
+
+
+def test_the_value_at_infinite_samples_is_unbiased_and_its_interval_holds_the_truth() -> None:
+    truth, trials = 4 * (0.2**2 + 0.3**2), 40
+    sets = [(normal(300, 4, seed, "a"), 0.2 + 1.3 * normal(200, 4, seed, "b")) for seed in range(trials)]
+    found = [frechet_infinite(a, b, seed, 2, groups=10) for seed, (a, b) in enumerate(sets)]
+    values = torch.tensor([e.value for e in found])
+    standard_error = float(values.std()) / math.sqrt(trials)
+    assert abs(float(values.mean()) - truth) < 3 * standard_error
+    assert (
+        sum(frechet_distance(a, b) for a, b in sets) / trials - truth > 3 * standard_error
+    )  # the bias that is removed
+    assert sum(e.low <= truth <= e.high for e in found) >= 35
+    half = sum(e.high - e.low for e in found) / (2 * trials)
+    assert 0.8 < half / (2.26 * float(values.std())) < 1.5  # 2.26: Student's 97.5 % point with 9 degrees of freedom
+
+
+def test_an_extrapolation_without_room_is_refused() -> None:
+    a, b = normal(40, 4, 0), normal(30, 4, 1)
+    with pytest.raises(InvalidInput, match="at least two numbers of blocks, got 1"):
+        frechet_infinite(a, b, 0, 1)
+    with pytest.raises(InvalidInput, match="needs 2 to 30 groups, got 31"):
+        frechet_infinite(a, b, 0, groups=31)
+    with pytest.raises(InvalidInput, match="more than 4 samples"):
+        frechet_infinite(a, b, 0, 10, groups=3)

@@ -31,7 +31,7 @@ def test_the_loss_of_the_exact_denoiser_is_the_posterior_variance():
     x0 = math.sqrt(v) * Stream(1).normal((100_000, 1), dtype=torch.float64)
     level = 0.8
 
-    def fixed(process, batch, rng, step):
+    def fixed(process, batch, rng, step, first):
         return torch.full((batch,), level, dtype=torch.float64)
 
     objective = DenoisingObjective(lambda process, t: 2.0 * torch.ones_like(t), fixed)

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from isocline._core.errors import InvalidInput, IsoclineError, Mismatch
 from isocline._version import __version__
-from isocline.cli import data, plan, registry, train
+from isocline.cli import data, diagnose, plan, registry, train
 
 app = typer.Typer(
     name="isocline",
@@ -27,6 +27,7 @@ app = typer.Typer(
 app.add_typer(plan.app, name="plan")
 app.add_typer(train.app, name="train")
 app.add_typer(data.app, name="data")
+app.command("diagnose")(diagnose.diagnose)
 app.command("methods")(registry.list_methods)
 app.command("cite")(registry.cite)
 

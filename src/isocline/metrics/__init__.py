@@ -1,15 +1,44 @@
-"""Distances and shares, with their uncertainty."""
+"""Distances, shares and the shape of paths, with their uncertainty."""
 
+from isocline.metrics.autocorrelation import autocorrelation_time, effective_samples
+from isocline.metrics.dimension import thickness, two_nn
 from isocline.metrics.distances import energy_distance, rms, sliced_wasserstein, two_sample_floor
-from isocline.metrics.frechet import frechet_distance, frechet_estimate
+from isocline.metrics.frechet import frechet_distance, frechet_estimate, frechet_infinite
+from isocline.metrics.manifold import OffManifold, nearest_distance, off_manifold
+from isocline.metrics.mean import mean_estimate
+from isocline.metrics.mmd import (
+    gaussian_kernel,
+    median_distance,
+    polynomial_kernel,
+    squared_mmd,
+    squared_mmd_estimate,
+)
+from isocline.metrics.paths import curvature, first_order_defect, straightness
 from isocline.metrics.proportion import proportion
 
 __all__ = [
+    "OffManifold",
+    "autocorrelation_time",
+    "curvature",
+    "effective_samples",
     "energy_distance",
+    "first_order_defect",
     "frechet_distance",
     "frechet_estimate",
+    "frechet_infinite",
+    "gaussian_kernel",
+    "mean_estimate",
+    "median_distance",
+    "nearest_distance",
+    "off_manifold",
+    "polynomial_kernel",
     "proportion",
     "rms",
     "sliced_wasserstein",
+    "squared_mmd",
+    "squared_mmd_estimate",
+    "straightness",
+    "thickness",
+    "two_nn",
     "two_sample_floor",
 ]

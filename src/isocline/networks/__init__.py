@@ -1,6 +1,7 @@
 """Function approximators."""
 
 from isocline.networks.classifier import Classifier
+from isocline.networks.mlp import MLP, DenoisingMLP
 from isocline.networks.unet import UNet, UNetShape
 
-__all__ = ["Classifier", "UNet", "UNetShape"]
+__all__ = ["MLP", "Classifier", "DenoisingMLP", "UNet", "UNetShape"]

@@ -1,7 +1,7 @@
-r"""Denoising regression: ``E_t w(t) E |D(x_t, t) - x_0|^2``.
+r"""Denoising regression: ``E_t E P(w(t) |D(x_t, t) - x_0|^2)``, with ``P`` the identity unless said otherwise.
 
-Weight and time law are two separate objects; the network's output and its preconditioning belong to the denoiser, the noise
-to the process. EDM (Karras et al., arXiv 2206.00364) is ``EDMWeight`` with ``LogNormal`` times.
+Weight, time law and penalty are separate objects; the network's output and its preconditioning belong to the denoiser, the noise
+to the process, and which noise goes with which datum, the coupling, to the caller.
 """
 
 from __future__ import annotations
@@ -10,36 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from isocline._core.errors import require
 from isocline._core.stream import Stream
+from isocline.objectives.penalties import Penalty, squared
 from isocline.processes import Denoiser, GaussianProcess
-
-
-@dataclass(frozen=True)
-class LogNormal:
-    """Noise level ``s`` with ``log s ~ N(mean, std^2)``, clipped to the process's range."""
-
-    mean: float = -1.2
-    std: float = 1.2
-
-    def __call__(self, process: GaussianProcess, batch: int, rng: Stream, step: int) -> Tensor:
-        """Return times (B,) in float64."""
-        level = torch.exp(self.mean + self.std * rng.normal((batch,), step=step, dtype=torch.float64))
-        return process.time_of_noise_level(level).clamp(process.t_min, process.t_max)
-
-
-@dataclass(frozen=True)
-class EDMWeight:
-    """``(s^2 + sd^2) / (s sd)^2``: unit weight on the output of an EDM-preconditioned network."""
-
-    sigma_data: float
-
-    def __call__(self, process: GaussianProcess, t: Tensor) -> Tensor:
-        """Return weights of the shape of `t`."""
-        s = process.noise_level(t)
-        return (s**2 + self.sigma_data**2) / (s * self.sigma_data) ** 2
+from isocline.processes.gaussian import match
 
 
 @dataclass(frozen=True)
@@ -48,17 +25,49 @@ class DenoisingObjective:
 
     Args:
         weight: ``(process, t) -> w`` of the shape of `t`.
-        time_law: ``(process, batch, rng, step) -> t`` (B,).
+        time_law: ``(process, batch, rng, step, first) -> t`` (B,).
+        penalty: ``(process, t, error) -> loss``, on the weighted error of each sample.
     """
 
     weight: Callable[[GaussianProcess, Tensor], Tensor]
-    time_law: Callable[[GaussianProcess, int, Stream, int], Tensor]
+    time_law: Callable[[GaussianProcess, int, Stream, int, int], Tensor]
+    penalty: Penalty = squared
 
-    def loss(self, denoiser: Denoiser, x0: Tensor, rng: Stream, step: int, cond: Any = None) -> Tensor:
-        """Return the loss of one batch `x0` (B, *); all draws depend on (`rng`, `step`, sample) alone."""
+    def loss(
+        self,
+        denoiser: Denoiser,
+        x0: Tensor,
+        rng: Stream,
+        step: int,
+        cond: Any = None,
+        *,
+        noise: Tensor | None = None,
+        first: int = 0,
+    ) -> Tensor:
+        """Return the loss of one batch, or of a part of it that begins with sample `first`.
+
+        All draws depend on (`rng`, `step`, sample) alone.
+
+        Args:
+            denoiser: what is trained.
+            x0: data (B, *).
+            rng: stream of times and noise.
+            step: number of the update.
+            cond: passed to the denoiser.
+            noise: (B, *) the noise that goes with each datum, for pairs; drawn independently where it is None.
+            first: index of the first sample in the whole batch.
+        """
         process = denoiser.process
-        t = self.time_law(process, x0.shape[0], rng.child("time"), step)
-        x_t, _ = process.perturb(x0, t, rng.child("noise"), step=step)
-        error = denoiser.predict(x_t, t, cond).x0 - x0
-        per_sample = error.flatten(1).square().mean(1)
-        return (self.weight(process, t).to(per_sample.dtype) * per_sample).mean()
+        t = self.time_law(process, x0.shape[0], rng.child("time"), step, first).to(x0.device)
+        if noise is None:
+            x_t, _ = process.perturb(x0, t, rng.child("noise"), step=step, first=first)
+        else:
+            require(noise.shape == x0.shape, f"noise {tuple(noise.shape)} does not pair with data {tuple(x0.shape)}")
+            x_t = match(process.alpha(t), x0) * x0 + match(process.sigma(t), x0) * noise
+        return self.per_sample(denoiser, x0, x_t, t, cond).mean()
+
+    def per_sample(self, denoiser: Denoiser, x0: Tensor, x_t: Tensor, t: Tensor, cond: Any = None) -> Tensor:
+        """Return the loss (B,) of states `x_t` (B, *) made from `x0` (B, *) at times `t` (B,)."""
+        mean_square = (denoiser.predict(x_t, t, cond).x0 - x0).flatten(1).square().mean(1)
+        weighted = self.weight(denoiser.process, t).to(mean_square.dtype) * mean_square
+        return self.penalty(denoiser.process, t, weighted)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import asdict
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -41,10 +41,12 @@ class GaussianProcess(ABC):
     Attributes:
         t_min: smallest time at which sampling may sensibly end.
         t_max: the time ``T`` at which sampling starts.
+        has_sde: whether noise can be added step by step with Gaussian increments, as stochastic plans do.
     """
 
     t_min: float
     t_max: float
+    has_sde: ClassVar[bool] = True
 
     @abstractmethod
     def alpha(self, t: Tensor | float) -> Tensor:

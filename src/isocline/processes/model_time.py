@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from isocline.processes.gaussian import GaussianProcess
@@ -50,3 +51,12 @@ class LogSNR:
     def __call__(self, process: GaussianProcess, t: Tensor) -> Tensor:
         """Return the log-SNR at `t`."""
         return 2 * process.half_log_snr(t)
+
+
+@dataclass(frozen=True)
+class LogTime:
+    """``log t``: keeps times near 0 apart, where data on a submanifold need it (Lu, Wang and Bal, arXiv 2301.07882)."""
+
+    def __call__(self, process: GaussianProcess, t: Tensor) -> Tensor:
+        """Return the logarithm of `t`."""
+        return torch.log(t)

@@ -12,6 +12,7 @@ from isocline._core.files import finite
 from isocline.processes.cosine import CosineVariancePreserving
 from isocline.processes.edm import EDM
 from isocline.processes.gaussian import GaussianProcess
+from isocline.processes.poisson_flow import PoissonFlow
 from isocline.processes.rectified_flow import RectifiedFlow
 from isocline.processes.sub_variance_preserving import SubVariancePreserving
 from isocline.processes.tabulated import Tabulated
@@ -24,6 +25,7 @@ PROCESSES: tuple[type[GaussianProcess], ...] = (
     CosineVariancePreserving,
     SubVariancePreserving,
     VarianceExploding,
+    PoissonFlow,
     RectifiedFlow,
     Tabulated,
 )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from isocline._core import files
 from isocline._core.errors import BadFile
@@ -21,7 +21,7 @@ from isocline.datasets.images import Shuffled
 from isocline.metrics.proportion import proportion
 from isocline.models import bundled
 from isocline.networks.classifier import Classifier
-from isocline.training import Settings, Trained, train
+from isocline.training import Part, Settings, Trained, train
 
 SETTINGS = Settings(steps=8_000, batch=128, rate=2e-3, decay=0.05)
 CHUNK = 500  # images classified at a time
@@ -70,13 +70,16 @@ def fit_classifier(images: Images, folder: str | Path, settings: Settings | None
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)
         classifier = Classifier(len(images.names))
-    order = Shuffled(len(images), settings.batch, Stream(settings.seed, "classifier/order"))
+    batch = settings.batch
+    order = Shuffled(len(images), batch, Stream(settings.seed, "classifier/order"))
 
-    def loss(step: int) -> Tensor:
-        x, label = images.take(order(step))
-        return F.cross_entropy(classifier(x), label)
+    def batches(step: int, part: Part) -> tuple[Tensor, Tensor]:
+        return images.take(order(step)[part.rows(batch)])
 
-    trained = train(classifier, loss, settings, folder, description="training the classifier")
+    def loss(network: nn.Module, data: tuple[Tensor, Tensor], step: int, part: Part) -> Tensor:
+        return F.cross_entropy(network(data[0]), data[1])
+
+    trained = train(classifier, batches, loss, settings, folder, description="training the classifier")
     classifier.load_state_dict(trained.weights)
     return classifier.requires_grad_(False), trained
 

@@ -7,12 +7,13 @@ is dropped, so the network also serves classifier-free guidance.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from isocline._core import files
 from isocline._core.errors import BadFile
@@ -20,9 +21,10 @@ from isocline._core.stream import Stream
 from isocline.datasets.fashion import load_fashion
 from isocline.datasets.images import Images, Shuffled
 from isocline.networks.unet import UNet, UNetShape
-from isocline.objectives import DenoisingObjective, EDMWeight, LogNormal
+from isocline.objectives import edm
 from isocline.processes import EDM, Denoiser, Preconditioned
-from isocline.training import Settings, Trained, train
+from isocline.training import Part, Settings, Trained, train
+from isocline.training.logs import Log
 
 LABEL_DROPOUT = 0.1
 
@@ -47,27 +49,43 @@ DIGITS = ImageRecipe(
 
 
 def train_images(
-    recipe: ImageRecipe, images: Images, folder: str | Path, settings: Settings | None = None
+    recipe: ImageRecipe,
+    images: Images,
+    folder: str | Path,
+    settings: Settings | None = None,
+    *,
+    fabric: Any = None,
+    logs: Sequence[Log] = (),
 ) -> tuple[Denoiser, Trained]:
-    """Train `recipe` on `images`, keep checkpoints and ``model.safetensors`` in `folder`, return the averaged model."""
+    """Train `recipe` on `images`, keep checkpoints and ``model.safetensors`` in `folder`, return the averaged model.
+
+    `fabric` and `logs` are those of `isocline.training.train`.
+    """
     recipe = replace(recipe, settings=settings or recipe.settings)
     rng = Stream(recipe.settings.seed, recipe.name)
     with torch.random.fork_rng():
         torch.manual_seed(recipe.settings.seed)
         network = UNet(recipe.shape)
-    denoiser = Preconditioned(network, EDM(), recipe.sigma_data)
-    objective = DenoisingObjective(EDMWeight(recipe.sigma_data), LogNormal())
-    order = Shuffled(len(images), recipe.settings.batch, rng.child("order"))
+    formulation = edm(recipe.sigma_data)
+    batch = recipe.settings.batch
+    order = Shuffled(len(images), batch, rng.child("order"))
 
-    def loss(step: int) -> Tensor:
-        x0, label = images.take(order(step))
-        dropped = rng.child("label").uniform(tuple(label.shape), step=step) < LABEL_DROPOUT
-        return objective.loss(denoiser, x0, rng, step, label.masked_fill(dropped, recipe.shape.classes))
+    def batches(step: int, part: Part) -> tuple[Tensor, Tensor]:
+        return images.take(order(step)[part.rows(batch)])
 
-    trained = train(network, loss, recipe.settings, folder, description=f"training {recipe.name}")
+    def loss(network: nn.Module, data: tuple[Tensor, Tensor], step: int, part: Part) -> Tensor:
+        x0, label = data
+        first = part.first(batch)
+        dropped = rng.child("label").uniform(tuple(label.shape), step=step, first=first) < LABEL_DROPOUT
+        label = label.masked_fill(dropped.to(label.device), recipe.shape.classes)
+        return formulation.objective.loss(formulation.denoiser(network), x0, rng, step, label, first=first)
+
+    trained = train(
+        network, batches, loss, recipe.settings, folder, fabric=fabric, logs=logs, description=f"training {recipe.name}"
+    )
     network.load_state_dict(trained.weights)
     save_image_model(Path(folder) / "model.safetensors", recipe, trained)
-    return denoiser, trained
+    return Preconditioned(network, EDM(), recipe.sigma_data), trained
 
 
 def save_image_model(path: Path, recipe: ImageRecipe, trained: Trained) -> None:

@@ -1,5 +1,7 @@
-"""The one training loop: averaged weights, atomic checkpoints, resume to the same bits."""
+"""The one training loop: averaged weights, atomic checkpoints, resume to the same bits, several devices."""
 
-from isocline.training.loop import Settings, Trained, train
+from isocline.training.logs import TensorBoard
+from isocline.training.loop import Trained, train
+from isocline.training.settings import Part, Settings
 
-__all__ = ["Settings", "Trained", "train"]
+__all__ = ["Part", "Settings", "TensorBoard", "Trained", "train"]

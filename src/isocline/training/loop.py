@@ -1,184 +1,196 @@
 """The training loop: AdamW, warm-up and cosine decay, averaged weights, atomic checkpoints.
 
-All randomness of a loss comes from streams indexed by the step, so the state of a run is its weights, their average, the two
-Adam moments and the step. A run that was killed continues from its last checkpoint to the same bits (same machine, same
-number of threads).
+Batches and losses are functions of the step, so the state of a run is its weights, their average, the two Adam moments and the
+step. A run that was killed continues from its last checkpoint to the same bits (same machine, same number of threads), and a
+batch computed in several parts, one after the other or on several devices, gives the same update to rounding.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from isocline._core import files
-from isocline._core.errors import Mismatch, NotFinite, require
-from isocline._core.progress import progress
+from isocline._core.errors import NotFinite, require
+from isocline._core.estimate import Budget
+from isocline._core.progress import Progress, progress
+from isocline.training.devices import Alone, Devices, OnFabric
+from isocline.training.logs import Log
+from isocline.training.settings import Part, Settings
+from isocline.training.state import LOG_EVERY, State
 
-LOG_EVERY = 20
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How long and how fast to train.
-
-    Args:
-        steps: number of updates.
-        batch: samples in each update.
-        rate: peak learning rate, reached after `warmup` steps and lowered to zero along a cosine.
-        warmup: steps of linear warm-up.
-        average: decay of the averaged weights; early steps average over a tenth of the run so far.
-        clip: largest gradient norm.
-        decay: decoupled weight decay.
-        seed: seed of initial weights, order and noise.
-        checkpoint_every: steps between checkpoints.
-    """
-
-    steps: int
-    batch: int = 64
-    rate: float = 1e-3
-    warmup: int = 200
-    average: float = 0.999
-    clip: float = 1.0
-    decay: float = 0.0
-    seed: int = 0
-    checkpoint_every: int = 500
-
-    def __post_init__(self) -> None:
-        require(self.steps >= 1 and self.batch >= 1, f"training needs steps >= 1 and batch >= 1, got {self}")
-
-    def rate_at(self, step: int) -> float:
-        """Return the learning rate of update number `step` (from 0)."""
-        warm = min(1.0, (step + 1) / max(self.warmup, 1))
-        return self.rate * warm * 0.5 * (1 + math.cos(math.pi * step / self.steps))
+Batches = Callable[[int, Part], Any]
+Loss = Callable[[nn.Module, Any, int, Part], Tensor]
 
 
 @dataclass(frozen=True)
 class Trained:
-    """The result of `train`: averaged weights, the loss curve (step, loss) and wall seconds over all resumed parts."""
+    """The result of `train`.
+
+    Attributes:
+        weights: averaged weights, by name.
+        losses: the loss curve, (step, loss); the loss of training batches, not an accuracy.
+        seconds: wall seconds over all resumed parts.
+        finished: False where the time budget ended the run; the same call continues it.
+    """
 
     weights: dict[str, Tensor]
     losses: list[tuple[int, float]]
     seconds: float
-
-
-class _State:
-    """Everything a checkpoint holds."""
-
-    def __init__(self, network: nn.Module, settings: Settings) -> None:
-        self.network, self.settings = network, settings
-        self.average = {name: value.detach().clone() for name, value in network.state_dict().items()}
-        self.optimizer = torch.optim.AdamW(
-            network.parameters(), lr=settings.rate, betas=(0.9, 0.99), weight_decay=settings.decay, foreach=True
-        )
-        self.step, self.seconds = 0, 0.0
-        self.losses: list[float] = []
-
-    def update(self, loss: Tensor) -> None:
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.settings.rate_at(self.step)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip)
-        self.optimizer.step()
-        keep = min(self.settings.average, (1 + self.step) / (10 + self.step))
-        for name, value in self.network.state_dict().items():
-            self.average[name].lerp_(value, 1 - keep)
-        self.step += 1
-
-    def save(self, path: Path) -> None:
-        tensors = {f"network/{k}": v for k, v in self.network.state_dict().items()}
-        tensors |= {f"average/{k}": v for k, v in self.average.items()}
-        for index, state in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer/{index}/{k}": v for k, v in state.items()}
-        tensors["losses"] = torch.tensor(self.losses, dtype=torch.float64)
-        about = {"settings": json.dumps(asdict(self.settings)), "step": str(self.step), "seconds": str(self.seconds)}
-        files.write_tensors(path, tensors, about)
-
-    def load(self, path: Path) -> None:
-        tensors, about = files.read_tensors(path)
-        if json.loads(about["settings"]) != asdict(self.settings):
-            raise Mismatch(
-                f"{path} was written with other settings ({about['settings']}); use the same settings to resume, "
-                "or another output folder to start anew"
-            )
-        self.network.load_state_dict(_part(tensors, "network/"))
-        self.average = _part(tensors, "average/")
-        state: dict[int, dict[str, Tensor]] = {}
-        for name, value in _part(tensors, "optimizer/").items():
-            index, key = name.split("/")
-            state.setdefault(int(index), {})[key] = value
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
-        self.step, self.seconds = int(about["step"]), float(about["seconds"])
-        self.losses = tensors["losses"].tolist()
-
-    def curve(self) -> list[tuple[int, float]]:
-        """Return the loss averaged over every twenty steps, with the last step of each."""
-        ends = [*range(LOG_EVERY, self.step, LOG_EVERY), self.step]
-        parts = [self.losses[start:end] for start, end in zip([0, *ends], ends, strict=False)]
-        return [(end, sum(part) / len(part)) for end, part in zip(ends, parts, strict=True)]
+    finished: bool = True
 
 
 def train(
     network: nn.Module,
-    loss: Callable[[int], Tensor],
+    batches: Batches,
+    loss: Loss,
     settings: Settings,
     folder: str | Path,
     *,
+    budget: Budget | None = None,
+    fabric: Any = None,
+    logs: Sequence[Log] = (),
     description: str = "training",
 ) -> Trained:
-    """Minimise `loss(step)` over the parameters of `network`; continue from `folder` if a checkpoint is there.
+    """Minimise a loss over the parameters of `network`; continue from `folder` if a checkpoint is there.
 
     Args:
         network: the module whose parameters are updated in place.
-        loss: returns the scalar loss of one batch; must depend on the step alone, not on earlier calls.
+        batches: ``(step, part) -> batch``: the `part` of the batch of `step`, a tensor or a nest of tensors.
+        loss: ``(network, batch, step, part) -> scalar``: the mean over the part; depends on its arguments alone.
         settings: steps, rates, averaging.
         folder: where ``checkpoint.safetensors`` and ``loss.csv`` are kept.
+        budget: with ``seconds``, stops when this call has used them; a checkpoint is written and the next call continues.
+        fabric: a launched `lightning_fabric.Fabric` for several devices or mixed precision; one process without it.
+        logs: called with ``(step, figures)`` every twenty steps.
         description: shown beside the progress bar.
 
     Raises:
-        NotFinite: the loss became NaN or infinite; names the step and the last checkpoint.
+        NotFinite: the loss became NaN or infinite; names the step, the range of the batch and the last checkpoint.
         Mismatch: the checkpoint in `folder` was written with other settings.
     """
+    devices = Alone(_device(network)) if fabric is None else OnFabric(fabric)
+    parts = devices.count * settings.accumulate
+    require(
+        settings.batch % parts == 0,
+        f"a batch of {settings.batch} cannot be shared evenly by {devices.count} devices times {settings.accumulate} parts",
+    )
     folder = files.ensure_folder(folder)
+    if fabric is not None:
+        network.to(fabric.device)
+    state = State(network, settings)
     checkpoint = folder / "checkpoint.safetensors"
-    state = _State(network, settings)
     if checkpoint.exists():
         state.load(checkpoint)
-    before, start = state.seconds, time.monotonic()
+    run = _Run(state, devices, batches, loss, checkpoint, logs)
+    limit = math.inf if budget is None or budget.seconds is None else budget.seconds
     network.train()
     with progress(description, settings.steps) as bar:
         bar.advance(state.step)
-        while state.step < settings.steps:
-            value = loss(state.step)
-            state.losses.append(_checked(value, state.step, checkpoint))
-            state.update(value)
-            state.seconds = before + time.monotonic() - start
-            bar.advance(1, f"loss {state.losses[-1]:.4f}")
-            if state.step % settings.checkpoint_every == 0 or state.step == settings.steps:
-                state.save(checkpoint)
-                _write_curve(folder / "loss.csv", state.curve())
+        run.until_done(limit, bar)
     network.eval()
-    return Trained(state.average, state.curve(), state.seconds)
+    return Trained(state.average, state.curve(), state.seconds, finished=state.step == settings.steps)
 
 
-def _checked(loss: Tensor, step: int, checkpoint: Path) -> float:
-    value = float(loss.detach())
-    if math.isfinite(value):
-        return value
-    place = f"the last good checkpoint is {checkpoint}" if checkpoint.exists() else "no checkpoint was written yet"
-    raise NotFinite(f"the loss became {value} at step {step}; {place}; lower the learning rate or check the data")
+class _Run:
+    """One call of `train`."""
+
+    def __init__(
+        self, state: State, devices: Devices, batches: Batches, loss: Loss, checkpoint: Path, logs: Sequence[Log]
+    ) -> None:
+        self.state, self.devices, self.batches, self.loss = state, devices, batches, loss
+        self.checkpoint, self.logs = checkpoint, logs
+        self.network, self.stepper = devices.setup(state.network, state.optimizer)
+
+    def until_done(self, limit: float, bar: Progress) -> None:
+        """Take steps until all are done or `limit` seconds have passed."""
+        state, before, start = self.state, self.state.seconds, time.monotonic()
+        while state.step < state.settings.steps:
+            self._step()
+            used = time.monotonic() - start
+            state.seconds = before + used
+            bar.advance(1, f"loss {state.losses[-1]:.4f}")
+            self._log()
+            stop = self.devices.agree(used >= limit)
+            if stop or state.step % state.settings.checkpoint_every == 0 or state.step == state.settings.steps:
+                self._save()
+            if stop:
+                return
+
+    def _step(self) -> None:
+        state, settings, count = self.state, self.state.settings, self.state.settings.accumulate
+        for group in state.optimizer.param_groups:
+            group["lr"] = settings.rate_at(state.step)
+        self.stepper.zero_grad(set_to_none=True)
+        total = torch.zeros(())
+        for k in range(count):
+            part = Part(self.devices.rank * count + k, self.devices.count * count)
+            batch = self.devices.place(self.batches(state.step, part))
+            value = self.loss(self.network, batch, state.step, part) / count
+            self._check(value.detach(), batch)
+            self.devices.backward(value, self.network, last=k == count - 1)
+            total = total.to(value.device) + value.detach()
+        self.devices.clip(self.network, self.stepper, settings.clip)
+        self.stepper.step()
+        state.losses.append(float(self.devices.mean(total)))
+        state.advance()
+
+    def _check(self, loss: Tensor, batch: Any) -> None:
+        value = float(loss)
+        if math.isfinite(value):
+            return
+        found = self.checkpoint.exists()
+        place = f"the last good checkpoint is {self.checkpoint}" if found else "no checkpoint was written yet"
+        raise NotFinite(
+            f"the loss became {value} at step {self.state.step}; {_range(batch)}; {place}; "
+            "lower the learning rate or check the data"
+        )
+
+    def _save(self) -> None:
+        if self.devices.rank == 0:
+            self.state.save(self.checkpoint)
+            lines = "".join(f"{step},{value:.6g}\n" for step, value in self.state.curve())
+            files.write_text(self.checkpoint.parent / "loss.csv", "step,loss\n" + lines)
+
+    def _log(self) -> None:
+        state = self.state
+        if self.logs and self.devices.rank == 0 and state.step % LOG_EVERY == 0:
+            recent = state.losses[-LOG_EVERY:]
+            figures = {
+                "loss": sum(recent) / len(recent),
+                "rate": state.settings.rate_at(state.step - 1),
+                "seconds": state.seconds,
+            }
+            for log in self.logs:
+                log(state.step, figures)
 
 
-def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+def _device(network: nn.Module) -> torch.device | None:
+    first = next(network.parameters(), None)
+    return None if first is None else first.device
 
 
-def _write_curve(path: Path, losses: list[tuple[int, float]]) -> None:
-    files.write_text(path, "step,loss\n" + "".join(f"{step},{value:.6g}\n" for step, value in losses))
+def _range(batch: Any) -> str:
+    """Return a sentence on the values of a batch: its extremes, or how many of them are not finite."""
+    values = [v.detach().double().flatten() for v in _tensors(batch) if v.is_floating_point() and v.numel()]
+    if not values:
+        return "the batch holds no numbers"
+    joined = torch.cat(values)
+    bad = int((~torch.isfinite(joined)).sum())
+    if bad:
+        return f"the batch holds {bad} of {joined.numel()} values that are NaN or infinite"
+    return f"the batch lies in [{float(joined.min()):.4g}, {float(joined.max()):.4g}]"
+
+
+def _tensors(batch: Any) -> list[Tensor]:
+    if isinstance(batch, Tensor):
+        return [batch]
+    items = batch.values() if isinstance(batch, dict) else batch if isinstance(batch, tuple | list) else ()
+    return [tensor for item in items for tensor in _tensors(item)]

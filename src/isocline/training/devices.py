@@ -1,0 +1,127 @@
+"""Where training runs: one process by default; several devices and mixed precision through Lightning Fabric.
+
+`train` talks to either through the few verbs of `Devices`. A Fabric object is made and launched by the caller:
+
+    from lightning_fabric import Fabric
+
+    fabric = Fabric(accelerator="auto", devices=2, precision="bf16-mixed")
+    fabric.launch()
+    train(network, batches, loss, settings, folder, fabric=fabric)
+
+Every process draws its own share of the same global batch, so a run on two devices follows the curve of a run on one.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from isocline._core.errors import InvalidInput
+
+
+class Devices(Protocol):
+    """What the training loop asks of the place it runs in."""
+
+    rank: int
+    count: int
+
+    def setup(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[nn.Module, torch.optim.Optimizer]:
+        """Return both, ready to be trained."""
+
+    def place(self, batch: Any) -> Any:
+        """Return `batch` on this process's device."""
+
+    def backward(self, loss: Tensor, network: nn.Module, last: bool) -> None:
+        """Add gradients; processes meet in the `last` part of a step."""
+
+    def clip(self, network: nn.Module, optimizer: torch.optim.Optimizer, norm: float) -> None:
+        """Limit the gradient norm."""
+
+    def mean(self, value: Tensor) -> Tensor:
+        """Return the mean of a scalar over processes."""
+
+    def agree(self, flag: bool) -> bool:
+        """Return rank 0's answer on every process."""
+
+
+class Alone:
+    """One process, the device the network is on."""
+
+    rank, count = 0, 1
+
+    def __init__(self, device: torch.device | None = None) -> None:
+        self.device = device
+
+    def setup(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[nn.Module, torch.optim.Optimizer]:
+        """Return both as they are."""
+        return network, optimizer
+
+    def place(self, batch: Any) -> Any:
+        """Return `batch` on the network's device."""
+        return moved(batch, self.device)
+
+    def backward(self, loss: Tensor, network: nn.Module, last: bool) -> None:
+        """Add gradients."""
+        loss.backward()
+
+    def clip(self, network: nn.Module, optimizer: torch.optim.Optimizer, norm: float) -> None:
+        """Limit the gradient norm."""
+        nn.utils.clip_grad_norm_(network.parameters(), norm)
+
+    def mean(self, value: Tensor) -> Tensor:
+        """Return `value`."""
+        return value
+
+    def agree(self, flag: bool) -> bool:
+        """Return `flag`."""
+        return flag
+
+
+class OnFabric:
+    """The processes of a launched Lightning Fabric."""
+
+    def __init__(self, fabric: Any) -> None:
+        missing = [name for name in ("setup", "backward", "all_reduce", "world_size") if not hasattr(fabric, name)]
+        if missing:
+            raise InvalidInput(f"fabric must be a lightning_fabric.Fabric, got {type(fabric).__name__}")
+        self.fabric, self.rank, self.count = fabric, fabric.global_rank, fabric.world_size
+
+    def setup(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[nn.Module, torch.optim.Optimizer]:
+        """Return Fabric's wrappers of both."""
+        wrapped, stepper = self.fabric.setup(network, optimizer)
+        return wrapped, stepper
+
+    def place(self, batch: Any) -> Any:
+        """Return `batch` on this process's device."""
+        return moved(batch, self.fabric.device)
+
+    def backward(self, loss: Tensor, network: nn.Module, last: bool) -> None:
+        """Add gradients; gradients are exchanged only in the `last` part."""
+        with self.fabric.no_backward_sync(network, enabled=not last):
+            self.fabric.backward(loss)
+
+    def clip(self, network: nn.Module, optimizer: torch.optim.Optimizer, norm: float) -> None:
+        """Limit the gradient norm."""
+        self.fabric.clip_gradients(network, optimizer, max_norm=norm, error_if_nonfinite=False)
+
+    def mean(self, value: Tensor) -> Tensor:
+        """Return the mean over processes."""
+        reduced: Tensor = self.fabric.all_reduce(value, reduce_op="mean")
+        return reduced
+
+    def agree(self, flag: bool) -> bool:
+        """Return rank 0's answer on every process."""
+        return bool(self.fabric.broadcast(flag))
+
+
+def moved(batch: Any, device: torch.device | None) -> Any:
+    """Return tensors, or tuples, lists and dicts of them, on `device`."""
+    if isinstance(batch, Tensor):
+        return batch if device is None else batch.to(device)
+    if isinstance(batch, tuple | list):
+        return type(batch)(moved(item, device) for item in batch)
+    if isinstance(batch, dict):
+        return {key: moved(item, device) for key, item in batch.items()}
+    return batch

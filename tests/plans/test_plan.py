@@ -27,6 +27,7 @@ from isocline.processes import (
     GaussianProcess,
     Noise,
     Parameterisation,
+    PoissonFlow,
     RectifiedFlow,
     Tabulated,
     VariancePreserving,
@@ -393,3 +394,11 @@ def test_the_picture_leaves_out_rows_without_a_call() -> None:
     state, told = plan.plot().axes[0].get_lines()
     assert list(state.get_xdata()) == [0, 1, 2, 3, 4]
     assert list(told.get_xdata()) == [0, 2, 3]
+
+
+def test_a_process_without_gaussian_increments_takes_deterministic_plans_only() -> None:
+    process = PoissonFlow(D=4)
+    times = grids.karras(process, 5)
+    assert solvers.ddim(process, times).calls == 5
+    with pytest.raises(InvalidInput, match=r"PoissonFlow.*no Gaussian increments.*deterministic solver"):
+        solvers.ddim(process, times, eta=1.0)

@@ -1,17 +1,25 @@
-"""``isocline plan``: look at plan files."""
+"""``isocline plan``: look at plan files, and carry them to other programs."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from isocline._core.errors import InvalidInput
+from isocline._core.errors import InvalidInput, nearest
+from isocline.plans.export import ComfyUIExport, KDiffusionExport, comfyui, k_diffusion
 from isocline.plans.plan import Plan
 from isocline.processes.parameterisation import parameterisation_named
 
-app = typer.Typer(help="Show, draw, convert and compare plan files.", no_args_is_help=True)
+app = typer.Typer(help="Show, draw, convert, compare and export plan files.", no_args_is_help=True)
+PROGRAMS: dict[str, Callable[[Plan], KDiffusionExport | ComfyUIExport]] = {
+    "k-diffusion": k_diffusion,
+    "comfyui": comfyui,
+}
 File = Annotated[Path, typer.Argument(help="A plan file (JSON).")]
 
 
@@ -48,6 +56,26 @@ def compare(first: File, second: File) -> None:
     same = a == b
     typer.echo("the plans compute the same" if same else _difference(a, b))
     raise typer.Exit(0 if same else 1)
+
+
+@app.command()
+def export(
+    file: File,
+    to: Annotated[str, typer.Option(help="k-diffusion or comfyui.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Print the sampler, noise levels and settings with which another program computes what the plan does."""
+    if to not in PROGRAMS:
+        raise InvalidInput(f"plans cannot be exported to {to!r}. {nearest(to, PROGRAMS)}")
+    found = PROGRAMS[to](Plan.load(file))
+    facts = asdict(found)
+    if as_json:
+        typer.echo(json.dumps(facts, indent=1))
+        return
+    sigmas = found.text if isinstance(found, ComfyUIExport) else ", ".join(f"{s:.9g}" for s in found.sigmas)
+    facts |= {"settings": ", ".join(f"{k}={v:g}" for k, v in found.settings.items()) or "none", "sigmas": sigmas}
+    for name, value in facts.items():
+        typer.echo(f"{name:<9} {value}")
 
 
 def _difference(a: Plan, b: Plan) -> str:

@@ -75,5 +75,11 @@ def candidate_named(solver: str, grid: str) -> Candidate:
 
 
 def _called(function: Callable[..., Any], settings: Mapping[str, Any]) -> str:
-    shown = ", ".join(f"{key}={value:g}" for key, value in settings.items())
+    shown = ", ".join(f"{key}={_shown(value)}" for key, value in settings.items())
     return f"{function.__name__}({shown})" if shown else function.__name__
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_shown, value))}]"
+    return f"{value:g}" if isinstance(value, int | float) else str(value)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from isocline.plans.plan import Plan
+from isocline.plans.provenance import Provenance
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,9 +18,10 @@ def text(plan: Plan) -> str:
     """Return one line of facts and one line for each row."""
     origin = plan.provenance
     error = f", held-out error {origin.error}" if origin.error else ""
+    threshold = f", {plan.threshold.describe()}" if plan.threshold else ""
     head = (
-        f"{origin.method}: {plan.calls} calls, {plan.parameterisation.name}, {plan.process.describe()}, "
-        f"guidance {plan.guidance:g}{error}"
+        f"{_made_by(origin)}: {plan.calls} calls, {plan.parameterisation.name}, {plan.process.describe()}, "
+        f"guidance {plan.guidance:g}{threshold}{error}"
     )
     lines = [head, f"{'row':>3} {'time':>10} {'told':>10} {'carry':>10} {'noise':>8}  weights"]
     for i, t in enumerate(plan.times[:-1].tolist()):
@@ -30,6 +32,13 @@ def text(plan: Plan) -> str:
     return "\n".join(lines)
 
 
+def _made_by(origin: Provenance) -> str:
+    """Return the method, and for several solvers in one run which takes how many steps."""
+    stretches = origin.settings.get("stretches", [])
+    listed = ", ".join(f"{stretch['solver']} x {stretch['steps']}" for stretch in stretches)
+    return f"{origin.method} ({listed})" if listed else origin.method
+
+
 def figure(plan: Plan) -> Figure:
     """Return a figure: noise level at each call with the time the network is told, and the weights on data predictions."""
     from matplotlib.figure import Figure
@@ -38,7 +47,7 @@ def figure(plan: Plan) -> Figure:
     left, right = picture.subplots(1, 2)
     _draw_levels(plan, left)
     _draw_weights(plan, right)
-    picture.suptitle(f"{plan.provenance.method}, {plan.calls} calls")
+    picture.suptitle(f"{_made_by(plan.provenance)}, {plan.calls} calls")
     return picture
 
 

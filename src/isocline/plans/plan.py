@@ -25,6 +25,7 @@ from isocline._core.stream import Stream
 from isocline.plans.canonical import Canonical, changed_output
 from isocline.plans.provenance import Provenance
 from isocline.plans.runner import Given, Sampled, StepContext, execute, walk
+from isocline.plans.threshold import Threshold
 from isocline.processes import Denoiser, GaussianProcess, Parameterisation
 from isocline.processes.gaussian import as_time
 from isocline.processes.naming import same_process
@@ -49,6 +50,7 @@ class Plan:
         process: the process the plan was made for.
         provenance: where it comes from.
         guidance: guidance scale it was made for.
+        threshold: what is done to each data prediction before a row uses it; None for nothing.
     """
 
     times: Tensor
@@ -62,6 +64,7 @@ class Plan:
     process: GaussianProcess
     provenance: Provenance
     guidance: float = 1.0
+    threshold: Threshold | None = None
 
     def __post_init__(self) -> None:
         n = self.carry.shape[0] if self.carry.ndim == 1 else 0
@@ -72,6 +75,10 @@ class Plan:
         for name, shape in expected.items():
             found = tuple(getattr(self, name).shape)
             require(found == shape, f"a plan of {n} rows needs {name} of shape {shape}, got {found}")
+        require(
+            self.threshold is None or isinstance(self.threshold, Threshold),
+            f"a plan's threshold must be a Threshold or None, got {self.threshold!r}",
+        )
         self._check_numbers()
 
     def _check_numbers(self) -> None:
@@ -91,6 +98,10 @@ class Plan:
         )
         unused = weights[:, ~self.evaluate]
         require(bool((unused == 0).all()), "a plan's weights must be zero on rows that make no network call")
+        require(
+            self.process.has_sde or not self.stochastic,
+            f"{self.process.describe()} has no Gaussian increments, but this plan adds noise; use a deterministic solver",
+        )
 
     @property
     def calls(self) -> int:
@@ -112,7 +123,7 @@ class Plan:
         return Canonical.of_rows(self.carry, self.weights, self.noise)
 
     def canonical(self) -> Canonical:
-        """Return every state as a combination of start, outputs and noises."""
+        """Return every state as a combination of start, outputs (after the threshold) and noises."""
         return self._canonical
 
     def conversion(self, parameterisation: Parameterisation) -> tuple[Tensor, Tensor]:
@@ -135,6 +146,7 @@ class Plan:
         """Return the same plan for a network with another output; results agree to rounding.
 
         A multistep plan becomes dense: past outputs are written in terms of all outputs before them. `run` avoids that.
+        A threshold stays: it acts on data predictions, whatever the outputs are.
         """
         if parameterisation == self.parameterisation:
             return self
@@ -143,8 +155,10 @@ class Plan:
         return replace(self, carry=carry, weights=weights, noise=noise, parameterisation=parameterisation)
 
     def equivalent(self, other: Plan, tolerance: float = 1e-9) -> bool:
-        """Say whether both plans compute the same: equal canonical forms and model times, for the same process."""
+        """Say whether both plans compute the same: equal canonical forms, model times and thresholds, for the same process."""
         if not same_process(self.process, other.process) or self.times.shape != other.times.shape:
+            return False
+        if self.threshold != other.threshold:
             return False
         mine, theirs = self.canonical(), other.convert(self.parameterisation).canonical()
         pairs = [(mine.start, theirs.start), (mine.outputs, theirs.outputs), (mine.noises, theirs.noises)]
@@ -172,6 +186,20 @@ class Plan:
     def for_guidance(self, scale: float) -> Plan:
         """Return the plan labelled for another guidance scale."""
         return replace(self, guidance=float(scale))
+
+    def with_threshold(self, threshold: Threshold | None) -> Plan:
+        """Return the plan with its data predictions thresholded, or with None as they are."""
+        return replace(self, threshold=threshold)
+
+    def then(self, other: Plan) -> Plan:
+        """Return this plan followed by `other`, which must start at the time at which this one ends.
+
+        Raises:
+            Mismatch: the plans are for different processes or guidance scales, threshold differently, or do not meet.
+        """
+        from isocline.plans.composite import followed
+
+        return followed(self, other)
 
     def start(self, shape: tuple[int, ...], rng: Stream | int, **options: Any) -> Tensor:
         """Return start states of `shape` (B, *): noise at the plan's first time."""
@@ -213,7 +241,8 @@ class Plan:
             cond: passed to the denoiser.
             rng: stream or seed of the noise of stochastic rows.
             noise: recorded noises, one (B, *) tensor a row, instead of `rng`.
-            transforms: ``(context, x0) -> x0``, applied in turn to each data prediction before a row uses it.
+            transforms: ``(context, x0) -> x0``, applied in turn to each data prediction before a row uses it, after the
+                plan's own threshold.
             hooks: ``(context, x) -> x``, applied in turn to the state after each row.
             record: keep all states.
 

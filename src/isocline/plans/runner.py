@@ -145,7 +145,7 @@ def _steps(plan: Plan, denoiser: Denoiser, x: Tensor, given: Given) -> Iterator[
     """Yield the context after each row. Transforms act on data predictions, whatever the plan and the network use."""
     if not x.is_floating_point() or x.ndim < 1:
         raise InvalidInput(f"start states must be floating point (B, *), got {x.dtype} {tuple(x.shape)}")
-    cond, transforms, hooks = given.cond, given.transforms, given.hooks
+    cond, transforms, hooks = given.cond, _all_transforms(plan, given), given.hooks
     rows = compiled(plan, denoiser.parameterisation, fold=not transforms)
     draw = _noise_source(plan, x, given) if plan.stochastic else None
     outputs: dict[int, Tensor] = {}
@@ -182,6 +182,11 @@ def _steps(plan: Plan, denoiser: Denoiser, x: Tensor, given: Given) -> Iterator[
 
 
 walk = torch.no_grad()(_steps)  # without gradients inside, whatever the consumer of the iterator uses
+
+
+def _all_transforms(plan: Plan, given: Given) -> Sequence[Change]:
+    threshold = plan.threshold
+    return given.transforms if threshold is None else (lambda step, x0: threshold(x0), *given.transforms)
 
 
 def _addresses(x: Tensor) -> range:
@@ -264,14 +269,13 @@ def unroll(
     The naive form of the loop; `Plan.run` gives the same numbers faster and without a graph.
     """
     plan.check_fits(denoiser)
-    own = denoiser.parameterisation == plan.parameterisation
-    cx, cm = (c.to(x) for c in plan.conversion(denoiser.parameterisation))
+    convert = _conversion(plan, denoiser.parameterisation, x)
     carry, weights = plan.carry.to(x), plan.weights.to(x)
     states, outputs = [x], []
     for i, evaluated in enumerate(plan.evaluate.tolist()):
-        m = denoiser(states[-1], plan.model_times[i], cond) if evaluated else torch.zeros_like(x)
-        outputs.append(m if own else cx[i] * states[-1] + cm[i] * m)
-        state = carry[i] * states[-1]
+        here, told = states[-1], plan.model_times[i]
+        outputs.append(convert(i, here, denoiser(here, told, cond)) if evaluated else torch.zeros_like(x))
+        state = carry[i] * here
         for j in range(i + 1):
             if weights.requires_grad or weights[i, j] != 0:
                 state = state + weights[i, j] * outputs[j]
@@ -280,3 +284,16 @@ def unroll(
             state = state + plan.noise[i].to(x) * noise[i]  # type: ignore[index]
         states.append(state)
     return states
+
+
+def _conversion(plan: Plan, output: Parameterisation, x: Tensor) -> Callable[[int, Tensor, Tensor], Tensor]:
+    """Return ``(row, state, network output) -> plan's output``, through the plan's threshold where it has one."""
+    if plan.threshold is None and output == plan.parameterisation:
+        return lambda i, state, m: m
+    if plan.threshold is None:
+        cx, cm = (c.to(x) for c in plan.conversion(output))
+        return lambda i, state, m: cx[i] * state + cm[i] * m
+    at, threshold = plan.times[:-1], plan.threshold
+    cx, cm = (c.to(x) for c in output.to_data(plan.process, at))
+    dx, dm = (c.to(x) for c in plan.parameterisation.from_data(plan.process, at))
+    return lambda i, state, m: dx[i] * state + dm[i] * threshold(cx[i] * state + cm[i] * m)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from isocline._core import files
 from isocline._core.errors import BadFile, IsoclineError
 from isocline.plans.plan import Plan
 from isocline.plans.provenance import Provenance
+from isocline.plans.threshold import Threshold
 from isocline.processes.naming import process_from_dict, process_to_dict
 from isocline.processes.parameterisation import parameterisation_named
 
@@ -56,6 +58,7 @@ def to_dict(plan: Plan) -> dict[str, Any]:
         "process": process_to_dict(plan.process),
         "parameterisation": plan.parameterisation.name,
         "guidance": plan.guidance,
+        "threshold": None if plan.threshold is None else asdict(plan.threshold),
         "calls": plan.calls,
         "nodes": plan.nodes.tolist(),
         "rows": rows,
@@ -72,7 +75,7 @@ def from_dict(stored: dict[str, Any]) -> Plan:
         raise BadFile(
             f"it has format version {stored['version']}, this isocline reads up to {VERSION}; update isocline"
         )
-    rows = stored["rows"]
+    rows, threshold = stored["rows"], stored.get("threshold")
     n = len(rows)
     return Plan(
         times=_column([*(row["time"] for row in rows), stored["end_time"]]),
@@ -86,6 +89,7 @@ def from_dict(stored: dict[str, Any]) -> Plan:
         process=process_from_dict(stored["process"]),
         provenance=Provenance.from_dict(stored["provenance"]),
         guidance=float(stored["guidance"]),
+        threshold=None if threshold is None else Threshold(**threshold),
     )
 
 

@@ -150,7 +150,7 @@ def test_a_start_without_signal_is_the_limit_of_late_starts() -> None:
     inside = torch.tensor([0.8, 0.5, 0.2], dtype=torch.float64)
     first = solvers.ddim(RectifiedFlow(), torch.cat([torch.ones(1, dtype=torch.float64), inside]))
     for entry in SOLVERS:
-        if not entry.from_noise:
+        if not entry.from_noise or not entry.starts_as_ddim:
             continue
         at, near = (
             entry.compile(RectifiedFlow(), torch.cat([torch.tensor([t], dtype=torch.float64), inside]))
@@ -266,3 +266,22 @@ def test_eta_outside_its_range_is_refused(eta: float) -> None:
 def test_single_step_noise_converts_and_keeps_its_size() -> None:
     plan = solvers.ddim(VariancePreserving(), uneven(VariancePreserving()), eta=1.0)
     assert torch.allclose(plan.convert(Noise()).noise, plan.noise, rtol=1e-12)
+
+
+@pytest.mark.parametrize("solver", [solvers.rho_adams, solvers.t_adams])
+def test_a_step_to_time_0_may_keep_its_order(solver: Callable[..., Plan]) -> None:
+    """Outputs that are a quadratic in the variable are integrated exactly, down to no noise."""
+    process = VariancePreserving()
+    times = grids.log_snr(process, 5, end="zero")
+    levels = Levels(process, times)
+    plan = solver(process, times, order=3, clean_order=3)
+    q = levels.s if solver is solvers.rho_adams else times
+    weights = plan.weights[-1, -3:] / levels.alpha[-1]
+    s = float(levels.s[-2])
+    for power in range(3):
+        if solver is solvers.rho_adams:
+            exact = -(s ** (power + 1)) / (power + 1)
+        else:
+            exact = -quad(lambda u: float(process.time_of_noise_level(u)) ** power, 0, s, epsabs=0, epsrel=1e-12)[0]  # noqa: B023
+        assert abs(float((weights * q[-4:-1] ** power).sum()) - exact) < 1e-9 * abs(exact)
+    assert solver(process, times, order=3).equivalent(solver(process, times, order=3, clean_order=1))

@@ -7,7 +7,8 @@ Each grid says where it ends: ``end="t_min"`` stops at the process's smallest ti
 from isocline.plans.grids.exponential import exponential
 from isocline.plans.grids.karras import karras
 from isocline.plans.grids.log_snr import log_snr
+from isocline.plans.grids.log_snr_blocks import log_snr_blocks
 from isocline.plans.grids.quadratic import quadratic
 from isocline.plans.grids.uniform import uniform
 
-__all__ = ["exponential", "karras", "log_snr", "quadratic", "uniform"]
+__all__ = ["exponential", "karras", "log_snr", "log_snr_blocks", "quadratic", "uniform"]

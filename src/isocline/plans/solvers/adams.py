@@ -15,13 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from isocline._core.errors import require
 from isocline._core.registry import Method
 from isocline.plans.plan import Plan
 from isocline.plans.provenance import Provenance
+from isocline.plans.solvers.lagrange import POINTS, SHARES, exponential_weights, lagrange
 from isocline.plans.solvers.rows import Levels, data_plan, lower, noise_plan, ramp
 from isocline.processes import GaussianProcess
 
@@ -37,7 +38,6 @@ DEIS = Method(
 )
 
 Variable = Callable[[GaussianProcess, Tensor], Tensor]
-_POINTS, _SHARES = (torch.from_numpy(part / 2) for part in np.polynomial.legendre.leggauss(20))
 
 
 def _rho(process: GaussianProcess, lam: Tensor) -> Tensor:
@@ -53,21 +53,40 @@ def _lam(process: GaussianProcess, lam: Tensor) -> Tensor:
 
 
 @DEIS.variant(order=3)
-def rho_adams(process: GaussianProcess, times: Tensor, *, order: int = 3, final_order: int | None = None) -> Plan:
-    """Return Adams on noise predictions with polynomials in the noise level: order `order`, one call a step."""
-    return _noise_adams("rho_adams", _rho, process, times, order, final_order)
+def rho_adams(
+    process: GaussianProcess, times: Tensor, *, order: int = 3, final_order: int | None = None, clean_order: int = 1
+) -> Plan:
+    """Return Adams on noise predictions with polynomials in the noise level: order `order`, one call a step.
+
+    Args:
+        process: any Gaussian process with a finite noise level at the first time.
+        times: (n+1,) decreasing times; may end at 0.
+        order: number of past outputs; the first steps have fewer.
+        final_order: order of the last step.
+        clean_order: order of a last step to time 0. With `order` there too it is the LMS sampler of k-diffusion and diffusers:
+            closer to the limit of the ODE where the data are smooth at the last noise level, worse where they are not.
+    """
+    return _noise_adams("rho_adams", _rho, process, times, order, final_order, clean_order)
 
 
 @DEIS.variant(order=3)
-def t_adams(process: GaussianProcess, times: Tensor, *, order: int = 3, final_order: int | None = None) -> Plan:
-    """Return Adams on noise predictions with polynomials in process time (tAB-DEIS): order `order`, one call a step."""
-    return _noise_adams("t_adams", _time, process, times, order, final_order)
+def t_adams(
+    process: GaussianProcess, times: Tensor, *, order: int = 3, final_order: int | None = None, clean_order: int = 1
+) -> Plan:
+    """Return Adams on noise predictions with polynomials in process time (tAB-DEIS): order `order`, one call a step.
+
+    Arguments as in `rho_adams`.
+    """
+    return _noise_adams("t_adams", _time, process, times, order, final_order, clean_order)
 
 
 @DEIS.variant(order=3)
 def lam_adams(process: GaussianProcess, times: Tensor, *, order: int = 3, final_order: int | None = None) -> Plan:
-    """Return Adams on noise predictions with polynomials in the half log-SNR: order `order`, one call a step."""
-    return _noise_adams("lam_adams", _lam, process, times, order, final_order)
+    """Return Adams on noise predictions with polynomials in the half log-SNR: order `order`, one call a step.
+
+    Its variable is infinite at time 0, so a last step there is of order 1.
+    """
+    return _noise_adams("lam_adams", _lam, process, times, order, final_order, clean_order=1)
 
 
 @DEIS.variant(order=3)
@@ -83,50 +102,46 @@ def exponential_adams(
     for i, k in enumerate(_orders(levels, order, final_order)):
         k = min(k, i + 1 if bool(torch.isfinite(levels.lam[0])) else max(i, 1))
         nodes = levels.lam[i - k + 1 : i + 1]
-        rows.append([1 - levels.r[i]] if k == 1 else _exponential_weights(nodes, levels.lam[i], levels.lam[i + 1]))
+        rows.append([1 - levels.r[i]] if k == 1 else exponential_weights(nodes, levels.lam[i], levels.lam[i + 1]))
     settings = {"order": order, "final_order": final_order}
     return data_plan(levels, lower(rows), Provenance("exponential_adams", DEIS.arxiv, settings))
 
 
 def _noise_adams(
-    name: str, variable: Variable, process: GaussianProcess, times: Tensor, order: int, final_order: int | None
+    name: str,
+    variable: Variable,
+    process: GaussianProcess,
+    times: Tensor,
+    order: int,
+    final_order: int | None,
+    clean_order: int,
 ) -> Plan:
+    require(clean_order >= 1, f"clean_order must be at least 1, got {clean_order}")
     levels = Levels(process, times)
     levels.require_finite(name)
     rows = []
-    for i, k in enumerate(_orders(levels, order, final_order)):
+    for i, k in enumerate(_orders(levels, order, final_order, clean_order)):
         nodes = variable(process, levels.lam[i - k + 1 : i + 1])
         whole = levels.s[i + 1] - levels.s[i]
         rows.append([whole] if k == 1 else _noise_weights(process, variable, nodes, levels.lam[i], levels.lam[i + 1]))
-    settings = {"order": order, "final_order": final_order}
+    settings = {"order": order, "final_order": final_order} | ({} if clean_order == 1 else {"clean_order": clean_order})
     return noise_plan(levels, lower(rows), Provenance(name, DEIS.arxiv, settings))
 
 
-def _orders(levels: Levels, order: int, final_order: int | None) -> list[int]:
+def _orders(levels: Levels, order: int, final_order: int | None, clean_order: int = 1) -> list[int]:
     orders = ramp(levels.n, order, final_order)
     if levels.ends_clean:
-        orders[-1] = 1
+        orders[-1] = min(orders[-1], clean_order)
     return orders
 
 
 def _noise_weights(
     process: GaussianProcess, variable: Variable, nodes: Tensor, start: Tensor, end: Tensor
 ) -> list[Tensor]:
-    lam = start + (end - start) * (_POINTS + 0.5)
-    measure = -torch.exp(-lam) * (end - start) * _SHARES  # ds = -exp(-lam) dlam
-    return [(basis * measure).sum() for basis in _lagrange(nodes, variable(process, lam))]
-
-
-def _exponential_weights(nodes: Tensor, start: Tensor, end: Tensor) -> list[Tensor]:
-    lam = start + (end - start) * (_POINTS + 0.5)
-    measure = torch.exp(lam - end) * (end - start) * _SHARES
-    return [(basis * measure).sum() for basis in _lagrange(nodes, lam)]
-
-
-def _lagrange(nodes: Tensor, q: Tensor) -> list[Tensor]:
-    """Return the Lagrange polynomials of `nodes` (k,), each evaluated at `q` (points,)."""
-    bases = []
-    for j in range(len(nodes)):
-        factors = [(q - nodes[m]) / (nodes[j] - nodes[m]) for m in range(len(nodes)) if m != j]
-        bases.append(torch.stack(factors).prod(0))
-    return bases
+    if bool(torch.isinf(end.detach())):  # a step to time 0: the noise level is regular there, lam is not
+        s = torch.exp(-start) * (0.5 - POINTS)
+        lam, measure = -torch.log(s), -torch.exp(-start) * SHARES
+    else:
+        lam = start + (end - start) * (POINTS + 0.5)
+        measure = -torch.exp(-lam) * (end - start) * SHARES  # ds = -exp(-lam) dlam
+    return [(basis * measure).sum() for basis in lagrange(nodes, variable(process, lam))]

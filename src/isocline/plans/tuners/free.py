@@ -77,7 +77,8 @@ class FreePlan(nn.Module):
     def forward(self) -> Plan:
         """Return the plan, in the data parameterisation."""
         times = self.times()
-        plan = replace(self.recompile(times).convert(Data()), guidance=self.base.guidance)
+        plan = self.recompile(times).convert(Data())
+        plan = replace(plan, guidance=self.base.guidance, threshold=self.base.threshold)
         if self.free.weights:
             plan = self._reweighted(plan)
         return replace(plan, model_times=self._told(times)) if self.free.model_times else plan

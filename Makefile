@@ -17,7 +17,7 @@ export MPLBACKEND ?= Agg
 
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help quickstart test lint format types layers docs wheel bench clean
+.PHONY: help quickstart test lint format types layers docs wheel bench studies clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -54,6 +54,10 @@ bench: $(VENV)/.ok-dev ## the short form of every benchmark
 	@set -e; for script in $$(grep -l __main__ benchmarks/*.py); do \
 	   if grep -q -e '"--quick"' $$script; then short=--quick; else short=; fi; \
 	   echo "== $$script $$short"; $(BIN)/python $$script $$short; done
+
+studies: $(VENV)/.ok-dev ## the short form of every study; an error where a claim fails
+	@set -e; for script in $$(grep -l __main__ studies/*.py); do \
+	   echo "== $$script --quick"; OMP_NUM_THREADS=1 $(BIN)/python $$script --quick; done
 
 clean: ## remove what was built; the environment stays
 	rm -rf build dist docs/_build docs/api docs/auto_examples docs/methods.md docs/sg_execution_times.rst

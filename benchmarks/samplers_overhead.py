@@ -8,6 +8,9 @@ In each repeat all contenders run in turn, in a new order, so that a busy machin
 repeats. Operations and allocations per step are the difference between runs of 40 and of 20 steps, divided by 20, so that what
 a run does once does not count.
 
+A second table has each of our solvers once, beside what the peers have in its place. There everything counts for each network
+call, and bars are not set.
+
 Peers that are not installed are left out with a note; see ``benchmarks/requirements.txt``.
 """
 
@@ -15,18 +18,14 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import importlib
 import importlib.metadata
-import importlib.util
 import os
 import platform
 import sys
 import time
-import types
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +35,9 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.counting import Counts, count
+from benchmarks.overhead_contenders import OURS as PACKAGE
+from benchmarks.overhead_contenders import Job, Maker, makers
+from benchmarks.peer_samplers import k_diffusion_sampling
 from isocline._core import files
 from isocline._core.estimate import Estimate, bootstrap
 from isocline._core.stream import Stream
@@ -95,22 +97,9 @@ def hand_run(output: Tensor, steps: int) -> Run:
 
 
 def k_diffusion_run(output: Tensor, steps: int) -> Run:
-    sample = _k_diffusion_sampling().sample_dpmpp_2m
+    sample = k_diffusion_sampling().sample_dpmpp_2m
     sigmas, network = grids.karras(EDM(), steps).float(), Free(output, Data())
     return lambda x: sample(network, x, sigmas, disable=True)
-
-
-@cache
-def _k_diffusion_sampling() -> types.ModuleType:
-    """Load the sampling module alone: the package's own import needs image libraries that sampling does not use."""
-    spec = importlib.util.find_spec("k_diffusion")
-    if spec is None or spec.submodule_search_locations is None:
-        raise ImportError("k-diffusion is not installed")
-    package, utils = types.ModuleType("k_diffusion"), types.ModuleType("k_diffusion.utils")
-    package.__path__ = list(spec.submodule_search_locations)
-    package.utils = utils  # type: ignore[attr-defined]
-    sys.modules |= {"k_diffusion": package, "k_diffusion.utils": utils}
-    return importlib.import_module("k_diffusion.sampling")
 
 
 def diffusers_run(output: Tensor, steps: int) -> Run:
@@ -261,10 +250,53 @@ def _bar(promise: str, found: str, holds: bool) -> dict[str, Any]:
     return {"promise": promise, "found": found, "holds": holds}
 
 
+def measure_wide(shape: tuple[int, ...], repeats: int) -> list[dict[str, Any]]:
+    """Return one row for each solver of ours and each counterpart: microseconds and counts for each network call."""
+    x, output = (Stream(SEED, name).normal(shape) for name in ("x", "output"))
+    jobs = {maker: prepared_job(maker.make(output, STEPS), x) for maker in makers()}
+    times = time_all({maker.title: job for maker, (job, _) in jobs.items()}, x, repeats)
+    calls = {maker.title: calls for maker, (_, calls) in jobs.items()}
+    each = {name: took * STEPS / calls[name] for name, took in times.items()}
+    rows = []
+    for maker in jobs:
+        beside = each.get(f"{PACKAGE} {maker.beside}") if maker.package != PACKAGE else None
+        rows.append({
+            "package": maker.package,
+            "name": maker.name,
+            "beside": maker.beside,
+            "microseconds": vars(median(each[maker.title])),
+            "ratio_to_isocline": None if beside is None else vars(median(each[maker.title] / beside)),
+            **vars(count_call(maker, x, output)),
+        })  # fmt: skip
+    return rows
+
+
+def prepared_job(job: Job, x: Tensor) -> tuple[Job, int]:
+    """Return a job after one run, and how many network calls that made."""
+    job.prepare()
+    job(x)
+    return job, job.network.calls
+
+
+def count_call(maker: Maker, x: Tensor, output: Tensor) -> PerStep:
+    """Return the counts for each network call, from runs of two lengths."""
+    (short, few), (long, many) = (_counted(maker.make(output, calls), x) for calls in (STEPS, 2 * STEPS))
+    return PerStep(
+        operations=(long.total - short.total) / (many - few),
+        allocations=(long.storages - short.storages) / (many - few),
+        peak=short.peak / (x.numel() * x.element_size()),
+    )
+
+
+def _counted(job: Job, x: Tensor) -> tuple[Counts, int]:
+    job.prepare()
+    return count(lambda: job(x)), job.network.calls
+
+
 def facts(repeats: int) -> dict[str, Any]:
     """Return what a reader needs to judge the numbers."""
     packages = {}
-    for name in ("isocline", "torch", "diffusers", "k-diffusion", "numpy"):
+    for name in ("isocline", "torch", "diffusers", "k-diffusion", "azula", "numpy"):
         try:
             packages[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
@@ -299,6 +331,8 @@ def page(report: dict[str, Any]) -> str:
     ]
     for case in report["cases"]:
         lines += ["", f"## Latents {tuple(case['shape'])}", "", *_table(case), "", *_promises(case)]
+    for case in report["wide"]:
+        lines += ["", f"## All solvers, latents {tuple(case['shape'])}", "", *_wide_table(case["rows"])]
     return "\n".join(lines) + "\n"
 
 
@@ -315,6 +349,22 @@ def _table(case: dict[str, Any]) -> list[str]:
     return rows
 
 
+def _wide_table(rows: list[dict[str, Any]]) -> list[str]:
+    lines = [
+        "| sampler | µs per call | times ours | ATen calls per call | allocations per call | peak memory, latents |",
+        "|---|---|---|---|---|---|",
+    ]
+    order = {row["name"]: index for index, row in enumerate(row for row in rows if row["package"] == PACKAGE)}
+    for row in sorted(rows, key=lambda row: (order.get(row["beside"], len(order)), row["package"] != PACKAGE)):
+        ratio = row["ratio_to_isocline"]
+        against = "" if ratio is None else f"{row['beside']}: {Estimate(**ratio)}"
+        lines.append(
+            f"| {row['package']} {row['name']} | {Estimate(**row['microseconds'])} | {against} | {row['operations']:.3g} "
+            f"| {row['allocations']:.3g} | {row['peak']:.2f} |"
+        )
+    return lines
+
+
 def _promises(case: dict[str, Any]) -> list[str]:
     return [
         f"- {'holds' if bar['holds'] else '**fails**'}: {bar['promise']}; found {bar['found']}" for bar in case["bars"]
@@ -328,7 +378,12 @@ def main() -> int:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     repeats = 8 if options.quick else 40
-    report = {"facts": facts(repeats), "cases": [measure(shape, repeats) for shape in SHAPES]}
+    wide, wide_repeats = (SHAPES[:1], 2) if options.quick else (SHAPES, repeats)
+    report: dict[str, Any] = {
+        "facts": facts(repeats),
+        "cases": [measure(shape, repeats) for shape in SHAPES],
+        "wide": [{"shape": list(shape), "rows": measure_wide(shape, wide_repeats)} for shape in wide],
+    }
     text = page(report)
     print(text)
     if not options.quick:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [*sorted(ROOT.glob("docs/*.md")), ROOT / "README.md"]
+PAGES = [*sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.glob("docs/theory/*.md")), ROOT / "README.md"]
 FENCE = re.compile(r"^```python *(?P<mark>[\w-]*)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
 
 

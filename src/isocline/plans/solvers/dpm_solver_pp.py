@@ -16,6 +16,8 @@ for, so the observed order of 3M is 2; `exponential_adams` with order 3 is the s
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -33,7 +35,7 @@ DPM_SOLVER_PP = Method(
     2022,
     "2211.01095",
     room="plans.solvers",
-    when="2M is the safe default under guidance from 8 calls on; 3M without guidance from 15 calls on.",
+    when="2M where diffusers and k-diffusion shall agree; exponential_adams has exact weights, and the order that 3M claims.",
 )
 
 
@@ -66,8 +68,7 @@ def _multistep(name: str, process: GaussianProcess, times: Tensor, order: int, f
     orders = ramp(levels.n, order, final_order)
     if levels.ends_clean:
         orders[-1] = 1
-    rules = {1: _first, 2: _second, 3: _third}
-    rows = [rules[k](levels, i) for i, k in enumerate(orders)]
+    rows = [RULES[k](levels, i) for i, k in enumerate(orders)]
     return data_plan(levels, lower(rows), Provenance(name, DPM_SOLVER_PP.arxiv, {"final_order": final_order}))
 
 
@@ -88,3 +89,10 @@ def _third(levels: Levels, i: int) -> list[Tensor]:
     bend = (h - gain) / h**2 - 0.5
     on_d0, on_d1 = slope * (1 + g) - bend * q0 * g, -slope * g + bend * q0 * g
     return [-q1 * on_d1, q1 * on_d1 - q0 * on_d0, gain + q0 * on_d0]
+
+
+RULES: dict[int, Callable[[Levels, int], list[Tensor]]] = {
+    1: _first,
+    2: _second,
+    3: _third,
+}  # weights of step i, by order

@@ -27,7 +27,7 @@ EDM_SAMPLER = Method(
     2022,
     "2206.00364",
     room="plans.solvers",
-    when="Heun from about 30 calls on, and as a teacher; below that a multistep solver gives more for each call.",
+    when="Heun as a teacher, or where a method without a past is needed; a multistep solver gives more for each call.",
 )
 
 

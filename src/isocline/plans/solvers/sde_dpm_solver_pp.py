@@ -28,7 +28,7 @@ from torch import Tensor
 from isocline._core.errors import require
 from isocline.plans.plan import Plan
 from isocline.plans.provenance import Provenance
-from isocline.plans.solvers.dpm_solver_pp import DPM_SOLVER_PP, _first, _second, _third
+from isocline.plans.solvers.dpm_solver_pp import DPM_SOLVER_PP, RULES
 from isocline.plans.solvers.rows import Levels, data_plan, lower, ramp
 from isocline.processes import GaussianProcess
 
@@ -70,8 +70,8 @@ def _multistep(
     orders = ramp(levels.n, order, final_order)
     if levels.ends_clean:
         orders[-1] = 1
-    rules, stretched = {1: _first, 2: _second, 3: _third}, _stretched(levels, 1 + eta)
-    weights = lower([rules[k](stretched, i) for i, k in enumerate(orders)])
+    stretched = _stretched(levels, 1 + eta)
+    weights = lower([RULES[k](stretched, i) for i, k in enumerate(orders)])
     provenance = Provenance(name, DPM_SOLVER_PP.arxiv, {"eta": eta, "final_order": final_order})
     if eta == 0.0:
         return data_plan(levels, weights, provenance)

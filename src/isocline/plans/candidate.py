@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from inspect import isfunction, signature
 from typing import Any
 
 from isocline._core.errors import InvalidInput, nearest, require
@@ -66,12 +67,22 @@ class Candidate:
 
 
 def candidate_named(solver: str, grid: str) -> Candidate:
-    """Return the solver and grid of these names with their default settings; the error names the nearest."""
+    """Return the solver and grid of these names with their default settings; the error names the nearest.
+
+    Raises:
+        InvalidInput: there is no such solver or grid, or it needs settings that have no default.
+    """
     for name, room in ((solver, solvers), (grid, grids)):
-        if name not in room.__all__:
+        known = [other for other in room.__all__ if isfunction(getattr(room, other))]
+        if name not in known:
             kind = room.__name__.rsplit(".", 1)[1].rstrip("s")
-            raise InvalidInput(f"there is no {kind} {name!r}. {nearest(name, room.__all__)}")
-    return Candidate(getattr(solvers, solver), getattr(grids, grid))
+            raise InvalidInput(f"there is no {kind} {name!r}. {nearest(name, known)}")
+    found = getattr(solvers, solver)
+    needed = [p.name for p in signature(found).parameters.values() if p.default is p.empty][2:]
+    require(
+        not needed, f"{solver} has no default for {', '.join(needed)}; compile it in Python, save the plan and use that"
+    )
+    return Candidate(found, getattr(grids, grid))
 
 
 def _called(function: Callable[..., Any], settings: Mapping[str, Any]) -> str:

@@ -46,6 +46,7 @@ def test_the_last_node_before_zero_lies_at_the_stated_noise_level(process):
     (lambda: iso.tune(MODEL, (8,), iso.Budget(seconds=3.0), rng=0), "needs a budget of calls"),
     (lambda: iso.tune(MODEL, (8,), 0, rng=0), "calls must be at least 1, got 0"),
     (lambda: candidate_named("dimm", "karras"), "no solver 'dimm'. Did you mean 'ddim'"),
+    (lambda: Candidate(solvers.f_pndm, grids.karras).compile(EDM(), 7), "cannot use exactly 7 calls.*try 8 or 4"),
     (lambda: candidate_named("Restart", "karras"), "no solver 'Restart'. Did you mean 'restart'"),
     (lambda: candidate_named("restart", "karras"), "restart has no default for intervals"),
     (lambda: candidate_named("ddim", "karas"), "no grid 'karas'. Did you mean 'karras'"),

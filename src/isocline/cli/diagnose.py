@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -42,7 +42,7 @@ def diagnose(
     typer.echo(f"Report: {folder / 'diagnosis.json'}   Picture: {folder / 'diagnosis.png'}")
 
 
-def _load(source: str, seed: int) -> tuple[Tensor, Optional[Denoiser]]:  # noqa: UP045 - read by typer's Python
+def _load(source: str, seed: int) -> tuple[Tensor, Denoiser | None]:
     from isocline.recipes.sources import load_array, model_samples
 
     if source == "digits":

@@ -55,15 +55,16 @@ class Candidate:
         settings = dict(self.grid_settings)
         if self.last is not None and end == "zero":
             settings["t_min"] = float(process.time_of_noise_level(self.last))
+        possible: list[int] = []
         for steps in range(calls, 0, -1):
             plan = self.solver(process, self.grid(process, steps, end=end, **settings), **self.solver_settings)
             if plan.calls == calls:
                 return plan
+            possible.append(plan.calls)
             if plan.calls < calls:
                 break
-        raise InvalidInput(
-            f"{self.name} cannot use exactly {calls} calls with end={end!r}; try {calls + 1} or {calls - 1}"
-        )
+        nearest_calls = " or ".join(str(n) for n in possible[-2:])
+        raise InvalidInput(f"{self.name} cannot use exactly {calls} calls with end={end!r}; try {nearest_calls}")
 
 
 def candidate_named(solver: str, grid: str) -> Candidate:

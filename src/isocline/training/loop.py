@@ -118,7 +118,7 @@ class _Run:
             state.seconds = before + used
             bar.advance(1, f"loss {state.losses[-1]:.4f}")
             self._log()
-            stop = self.devices.agree(used >= limit)
+            stop = limit < math.inf and self.devices.agree(used >= limit)
             if stop or state.step % state.settings.checkpoint_every == 0 or state.step == state.settings.steps:
                 self._save()
             if stop:

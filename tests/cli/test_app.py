@@ -47,6 +47,17 @@ def test_methods_as_json_is_the_registry():
     assert next(m for m in listed if m["key"] == "deis")["implementations"]["rho_adams"] == 3
 
 
+def test_a_way_of_training_is_printed_with_its_five_choices():
+    printed = CliRunner().invoke(app, ["methods", "cem"]).output
+    assert "2301.07882" in printed
+    for name, value in (("parameterisation", "Data()"), ("weight", "UnitOn"), ("time law", "LogUniformTime()")):
+        assert re.search(rf"{name} +{re.escape(value)}", printed)
+    stored = json.loads(CliRunner().invoke(app, ["methods", "edm-training", "--json"]).output)
+    assert set(stored["choices"]["edm"]) == {
+        "process", "parameterisation", "weight", "time_law", "preconditioning", "penalty",
+    }  # fmt: skip
+
+
 def test_the_methods_table_shows_keys():
     assert "dpm-solver-pp" in CliRunner().invoke(app, ["methods"], env={"COLUMNS": "200"}).output
 
@@ -80,7 +91,7 @@ def test_sampling_with_a_plan_file(tmp_path):
     out = tmp_path / "images.png"
     result = isocline("sample", "--plan", file, "--model", model, "--count", 10, "--out", out)
     assert result.returncode == 0, result.stderr
-    assert "10 images, 3 calls" in result.stdout
+    assert "10 samples, 3 calls" in result.stdout
     assert out.read_bytes().startswith(b"\x89PNG")
 
 

@@ -80,11 +80,13 @@ def sample(
     solver: Annotated[str, typer.Option(help="A solver; `isocline methods` lists them.")] = "dpm_solver_pp_2m",
     grid: Annotated[str, typer.Option(help="karras, log_snr, uniform, quadratic or exponential.")] = "karras",
     model: Model = None,
-    count: Annotated[int, typer.Option(help="How many images.", min=1)] = 60,
+    count: Annotated[int, typer.Option(help="How many samples.", min=1)] = 60,
     guidance: Annotated[float, typer.Option(help="Classifier-free guidance scale; 1 is none.")] = 1.0,
     seed: Seed = 0,
 ) -> None:
-    """Draw images from a model, with a solver or with a plan file.
+    """Draw samples from a model, with a solver or with a plan file.
+
+    Images are drawn into one picture; a name that ends in .npy or .csv holds the numbers, in the unit of the training data.
 
     Example: `isocline sample --plan runs/quickstart/plan.json --out samples.png`
     """
@@ -101,7 +103,7 @@ def sample(
         guidance=guidance,
         seed=seed,
     )
-    typer.echo(f"{out}: {count} images, {sampled.cost.calls:g} calls, {sampled.cost.seconds:.2f} seconds")
+    typer.echo(f"{out}: {count} samples, {sampled.cost.calls:g} calls, {sampled.cost.seconds:.2f} seconds")
 
 
 @app.command()

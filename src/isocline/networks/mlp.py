@@ -55,6 +55,7 @@ class DenoisingMLP(nn.Module):
 
     def __init__(self, dimension: int, *, width: int = 128, depth: int = 3, classes: int = 0) -> None:
         super().__init__()
+        self.build: dict[str, int] = {"dimension": dimension, "width": width, "depth": depth, "classes": classes}
         self.classes = classes
         extra = classes + 1 if classes else 0
         self.layers = MLP(dimension + 1 + extra, dimension, width=width, depth=depth)

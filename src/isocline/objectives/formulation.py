@@ -80,12 +80,17 @@ class Formulation:
         """The loss: weight, time law and penalty."""
         return DenoisingObjective(self.weight, self.time_law, self.penalty)
 
+    def choices(self) -> dict[str, str]:
+        """Return each choice as text, by the name of its field."""
+        shown = {field.name: str(getattr(self, field.name)) for field in fields(self)}
+        return shown | {
+            "process": self.process.describe(),
+            "penalty": getattr(self.penalty, "__name__", str(self.penalty)),
+        }
+
     def describe(self) -> str:
         """Return one line for each choice."""
-        shown = {field.name: getattr(self, field.name) for field in fields(self)}
-        shown["process"] = self.process.describe()
-        shown["penalty"] = getattr(self.penalty, "__name__", self.penalty)
-        return "\n".join(f"{name.replace('_', ' '):17} {value}" for name, value in shown.items())
+        return "\n".join(f"{name.replace('_', ' '):17} {value}" for name, value in self.choices().items())
 
 
 DDPM = Method(

@@ -19,6 +19,7 @@ from isocline.training import Part, Settings, Trained, train
 from isocline.training.logs import Log
 
 Batch = tuple[Tensor, Tensor | None]
+Making = Callable[[int, int, int], Tensor | Pairs]
 
 
 class Fitted(NamedTuple):
@@ -29,7 +30,7 @@ class Fitted(NamedTuple):
 
 
 def fit_denoiser(
-    data: Tensor | Pairs | Callable[[int, int, int], Tensor],
+    data: Tensor | Pairs | Making,
     formulation: Formulation,
     network: nn.Module,
     settings: Settings,
@@ -43,7 +44,7 @@ def fit_denoiser(
 
     Args:
         data: a data set (N, *), shuffled anew in each epoch; `Pairs`, whose noise stays with its datum, as in reflow; or
-            ``(n, step, first) -> (n, *)`` that makes samples `first` and following of the batch of `step`.
+            ``(n, step, first) -> (n, *)`` that makes samples, or pairs, `first` and following of the batch of `step`.
         formulation: process, output, weight, time law and preconditioning.
         network: called as ``network(x, time)``; its weights are changed in place.
         settings: length and rates.
@@ -73,13 +74,11 @@ def fit_denoiser(
     return Fitted(formulation.denoiser(network.eval().requires_grad_(False)), trained)
 
 
-def _taker(
-    data: Tensor | Pairs | Callable[[int, int, int], Tensor], settings: Settings, rng: Stream
-) -> Callable[[int, int, int], Batch]:
+def _taker(data: Tensor | Pairs | Making, settings: Settings, rng: Stream) -> Callable[[int, int, int], Batch]:
     """Return ``(n, step, first) -> (data, noise or None)``."""
     if not isinstance(data, Tensor | Pairs):
-        return lambda n, step, first: (data(n, step, first), None)
-    x0, noise = (data, None) if isinstance(data, Tensor) else (data.data, data.noise)
+        return lambda n, step, first: _split(data(n, step, first))
+    x0, noise = _split(data)
     require(
         x0.is_floating_point() and x0.ndim >= 2, f"data must be floating point (N, *), got {x0.dtype} {tuple(x0.shape)}"
     )
@@ -90,3 +89,7 @@ def _taker(
         return x0[index], None if noise is None else noise[index]
 
     return take
+
+
+def _split(data: Tensor | Pairs) -> Batch:
+    return (data, None) if isinstance(data, Tensor) else (data.data, data.noise)

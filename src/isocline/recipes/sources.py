@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from isocline._core import files
 from isocline._core.errors import BadFile, DataMissing, InvalidInput
 from isocline.plans import grids, solvers
-from isocline.processes import Denoiser
-from isocline.recipes.train import load_image_model, shape_of
+from isocline.processes import Denoiser, GaussianProcess
+from isocline.recipes.models import load_model
 
 
 def load_array(path: str | Path) -> Tensor:
@@ -36,6 +38,16 @@ def load_array(path: str | Path) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
 
 
+def save_array(path: str | Path, samples: Tensor) -> Path:
+    """Write samples (N, *) as ``.npy``, or one in each row of a ``.csv`` file, atomically."""
+    path, buffer = Path(path), io.BytesIO()
+    if path.suffix == ".npy":
+        np.save(buffer, samples.numpy(), allow_pickle=False)
+    else:
+        np.savetxt(buffer, samples.flatten(1).numpy(), delimiter=",", fmt="%.8g")
+    return files.write_bytes(path, buffer.getvalue())
+
+
 def _csv(path: Path) -> np.ndarray:
     with path.open(encoding="utf-8") as lines:
         first = lines.readline()
@@ -48,12 +60,18 @@ def _csv(path: Path) -> np.ndarray:
 
 
 def model_samples(path: str | Path, n: int, seed: int) -> tuple[Tensor, Denoiser]:
-    """Return `n` samples of the stored image model at `path`, and the model."""
-    model = load_image_model(path)
-    shape = shape_of(model)
-    plan = solvers.dpm_solver_pp_2m(model.process, grids.karras(model.process, 20, end="zero"))
+    """Return `n` samples of the stored model at `path`, in the unit it was trained in, and the model."""
+    model = load_model(path)
+    denoiser = model.denoiser
+    plan = solvers.dpm_solver_pp_2m(denoiser.process, default_grid(denoiser.process, 20))
     parts = []
     for first in range(0, n, 100):
-        size = (min(100, n - first), shape.channels, shape.side, shape.side)
-        parts.append(plan.run(model, plan.start(size, seed + first)).x)
-    return torch.cat(parts), model
+        size = (min(100, n - first), *model.shape)
+        parts.append(plan.run(denoiser, plan.start(size, seed + first)).x)
+    return torch.cat(parts), denoiser
+
+
+def default_grid(process: GaussianProcess, steps: int) -> Tensor:
+    """Return Karras's grid, or a uniform one for a process that starts without signal, where noise levels are infinite."""
+    starts_in_noise = bool(torch.isfinite(process.half_log_snr(process.t_max)))
+    return (grids.karras if starts_in_noise else grids.uniform)(process, steps, end="zero")

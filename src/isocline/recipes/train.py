@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from isocline._core import files
 from isocline._core.errors import BadFile
+from isocline._core.estimate import Budget
 from isocline._core.stream import Stream
 from isocline.datasets.fashion import load_fashion
 from isocline.datasets.images import Images, Shuffled
@@ -54,12 +55,13 @@ def train_images(
     folder: str | Path,
     settings: Settings | None = None,
     *,
+    budget: Budget | None = None,
     fabric: Any = None,
     logs: Sequence[Log] = (),
 ) -> tuple[Denoiser, Trained]:
     """Train `recipe` on `images`, keep checkpoints and ``model.safetensors`` in `folder`, return the averaged model.
 
-    `fabric` and `logs` are those of `isocline.training.train`.
+    `budget`, `fabric` and `logs` are those of `isocline.training.train`.
     """
     recipe = replace(recipe, settings=settings or recipe.settings)
     rng = Stream(recipe.settings.seed, recipe.name)
@@ -80,11 +82,11 @@ def train_images(
         label = label.masked_fill(dropped.to(label.device), recipe.shape.classes)
         return formulation.objective.loss(formulation.denoiser(network), x0, rng, step, label, first=first)
 
-    trained = train(
-        network, batches, loss, recipe.settings, folder, fabric=fabric, logs=logs, description=f"training {recipe.name}"
-    )
+    how: dict[str, Any] = {"budget": budget, "fabric": fabric, "logs": logs, "description": f"training {recipe.name}"}
+    trained = train(network, batches, loss, recipe.settings, folder, **how)
     network.load_state_dict(trained.weights)
-    save_image_model(Path(folder) / "model.safetensors", recipe, trained)
+    if fabric is None or fabric.global_rank == 0:
+        save_image_model(Path(folder) / "model.safetensors", recipe, trained)
     return Preconditioned(network, EDM(), recipe.sigma_data), trained
 
 

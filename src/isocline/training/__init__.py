@@ -1,7 +1,8 @@
 """The one training loop: averaged weights, atomic checkpoints, resume to the same bits, several devices."""
 
+from isocline.training.devices import launched
 from isocline.training.logs import TensorBoard
 from isocline.training.loop import Trained, train
 from isocline.training.settings import Part, Settings
 
-__all__ = ["Part", "Settings", "TensorBoard", "Trained", "train"]
+__all__ = ["Part", "Settings", "TensorBoard", "Trained", "launched", "train"]

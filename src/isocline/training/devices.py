@@ -18,7 +18,36 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from isocline._core.errors import InvalidInput
+from isocline._core.errors import ExtraMissing, InvalidInput, require
+
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+
+
+def launched(devices: int = 1, precision: str = "32-true") -> Any:
+    """Return a launched Lightning Fabric, or None where one process in float32 is asked for.
+
+    With several devices the command that called this is started again for each of them, as Fabric does.
+
+    Args:
+        devices: how many; GPUs where there are any, else processes.
+        precision: ``32-true``, ``bf16-mixed`` or ``16-mixed``.
+
+    Raises:
+        ExtraMissing: Lightning Fabric is not installed.
+    """
+    require(devices >= 1, f"training needs at least 1 device, got {devices}")
+    require(precision in PRECISIONS, f"precision is one of {', '.join(PRECISIONS)}, got {precision!r}")
+    if devices == 1 and precision == "32-true":
+        return None
+    try:
+        from lightning_fabric import Fabric
+    except ImportError as error:
+        raise ExtraMissing(
+            "several devices and mixed precision need Lightning Fabric: pip install 'isocline[fabric]'"
+        ) from error
+    fabric = Fabric(accelerator="auto", devices=devices, precision=precision)  # type: ignore[arg-type]
+    fabric.launch()
+    return fabric
 
 
 class Devices(Protocol):

@@ -62,7 +62,8 @@ def put(value: float, *index: int) -> Callable[[Tensor], Tensor]:
         ("noise", lambda x: x[None], r"noise of shape \(3,\), got \(1, 3\)"),
         ("evaluate", lambda x: x[:1], r"evaluate of shape \(3,\), got \(1,\)"),
         ("carry", lambda x: x[:0], "at least one row"),
-        ("carry", lambda x: x[None], "at least one row"),
+        ("carry", lambda x: x[0], "at least one row"),
+        ("carry", lambda x: x[:, None], r"weights of shape \(3, 3, 1\), got \(3, 3\)"),
         ("carry", lambda x: x.float(), "carry must be float64, got torch.float32"),
         ("evaluate", lambda x: x.long(), "evaluate must be bool"),
         ("nodes", lambda x: x.flip(0), r"nodes must be strictly decreasing from noise to data, got \["),
@@ -291,7 +292,7 @@ def drop(*keys: str) -> Callable[[dict[str, Any]], Any]:
     [
         (lambda d: [1, 2], "does not say that it holds an isocline plan"),
         (lambda d: d | {"format": "picture"}, "does not say that it holds an isocline plan"),
-        (lambda d: d | {"version": 2}, r"format version 2, this isocline reads up to 1; update isocline"),
+        (lambda d: d | {"version": 3}, r"format version 3, this isocline reads up to 2; update isocline"),
         (lambda d: d | {"version": "new"}, "not a usable plan"),
         (drop("version"), "version"),
         (drop("rows"), "rows"),

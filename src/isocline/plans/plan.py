@@ -7,6 +7,9 @@ A sampler with ``n`` network calls is one explicit Runge-Kutta step from noise t
 (the family of non-stationary solvers of Shaul et al., arXiv 2403.01329, with model times ``tau`` and noise ``c`` added). The
 conversion between what the network outputs and what the solver was derived for is linear in ``(x_j, m_j)`` and is folded into
 the coefficients, so a row costs one network call and a few multiply-adds.
+
+Coefficients are numbers, or tensors of the shape of a datum where each coordinate has its own; a row may also add a constant
+``k_i``. Both are what DPM-Solver-v3 (arXiv 2310.13268) asks for.
 """
 
 from __future__ import annotations
@@ -34,9 +37,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+COLUMNS = ("times", "nodes", "model_times", "carry", "weights", "noise")
+
+
 @dataclass(frozen=True, eq=False)
 class Plan:
     """A whole sampling run as data. All tensors are float64 on the CPU and must not be changed; ``n`` is the number of rows.
+
+    Shapes below are those of a plan whose coefficients are the same for all coordinates. Where each has its own, ``carry`` and
+    ``noise`` are (n, *event), ``weights`` (n, n, *event): `event` has as many axes as a datum, each as long as there or 1.
 
     Args:
         times: (n+1,) time of the state each row reads, and of the result; may repeat or rise (stages, noise rows).
@@ -51,6 +60,7 @@ class Plan:
         provenance: where it comes from.
         guidance: guidance scale it was made for.
         threshold: what is done to each data prediction before a row uses it; None for nothing.
+        constant: (n,) or (n, *event) coefficients ``k``, added by each row; None for none.
     """
 
     times: Tensor
@@ -65,14 +75,14 @@ class Plan:
     provenance: Provenance
     guidance: float = 1.0
     threshold: Threshold | None = None
+    constant: Tensor | None = None
 
     def __post_init__(self) -> None:
-        n = self.carry.shape[0] if self.carry.ndim == 1 else 0
+        n = self.carry.shape[0] if self.carry.ndim else 0
         require(n >= 1, "a plan needs at least one row")
-        expected = {
-            "times": (n + 1,), "model_times": (n,), "carry": (n,), "weights": (n, n), "noise": (n,), "evaluate": (n,),
-        }  # fmt: skip
-        for name, shape in expected.items():
+        row = (n, *self.event)
+        expected = {"times": (n + 1,), "model_times": (n,), "evaluate": (n,), "weights": (n, *row), "noise": row}
+        for name, shape in expected.items() if self.constant is None else [*expected.items(), ("constant", row)]:
             found = tuple(getattr(self, name).shape)
             require(found == shape, f"a plan of {n} rows needs {name} of shape {shape}, got {found}")
         require(
@@ -83,7 +93,7 @@ class Plan:
 
     def _check_numbers(self) -> None:
         require(self.evaluate.dtype == torch.bool, f"a plan's evaluate must be bool, got {self.evaluate.dtype}")
-        for name in ("times", "nodes", "model_times", "carry", "weights", "noise"):
+        for name in COLUMNS if self.constant is None else (*COLUMNS, "constant"):
             column = getattr(self, name).detach()
             require(column.dtype == torch.float64, f"a plan's {name} must be float64, got {column.dtype}")
             bad = (~torch.isfinite(column)).nonzero()
@@ -93,15 +103,19 @@ class Plan:
             nodes.ndim == 1 and len(nodes) >= 2 and bool((nodes.diff() < 0).all()),
             f"a plan's nodes must be strictly decreasing from noise to data, got {[round(v, 6) for v in nodes.flatten().tolist()]}",
         )
-        require(
-            bool((weights.triu(1) == 0).all()), "a plan's weights must be lower triangular: a row uses past outputs"
-        )
+        later = torch.ones(weights.shape[:2], dtype=torch.bool).triu(1)
+        require(bool((weights[later] == 0).all()), "a plan's weights must be lower triangular: a row uses past outputs")
         unused = weights[:, ~self.evaluate]
         require(bool((unused == 0).all()), "a plan's weights must be zero on rows that make no network call")
         require(
             self.process.has_sde or not self.stochastic,
             f"{self.process.describe()} has no Gaussian increments, but this plan adds noise; use a deterministic solver",
         )
+
+    @property
+    def event(self) -> tuple[int, ...]:
+        """Shape of one coefficient: () for a number, else as many axes as a datum has, each as long as there or 1."""
+        return tuple(self.carry.shape[1:])
 
     @property
     def calls(self) -> int:
@@ -120,17 +134,17 @@ class Plan:
 
     @cached_property
     def _canonical(self) -> Canonical:
-        return Canonical.of_rows(self.carry, self.weights, self.noise)
+        return Canonical.of_rows(self.carry, self.weights, self.noise, self.constant)
 
     def canonical(self) -> Canonical:
-        """Return every state as a combination of start, outputs (after the threshold) and noises."""
+        """Return every state as a combination of start, outputs (after the threshold), noises and constants."""
         return self._canonical
 
     def conversion(self, parameterisation: Parameterisation) -> tuple[Tensor, Tensor]:
         """Return ``(cx, cm)``, (n,) each: the plan's outputs are ``m = cx x + cm m'`` for a network that outputs ``m'``."""
-        if parameterisation == self.parameterisation:
-            return torch.zeros_like(self.carry), torch.ones_like(self.carry)
         at = self.times[:-1]
+        if parameterisation == self.parameterisation:
+            return torch.zeros_like(at), torch.ones_like(at)
         new_x, new_m = parameterisation.to_data(self.process, at)
         old_x, old_m = self.parameterisation.from_data(self.process, at)
         cx = torch.where(self.evaluate, old_x + old_m * new_x, 0.0)
@@ -151,8 +165,11 @@ class Plan:
         if parameterisation == self.parameterisation:
             return self
         cx, cm = self.conversion(parameterisation)
-        carry, weights, noise = changed_output(self.carry, self.weights, self.noise, cx, cm).rows()
-        return replace(self, carry=carry, weights=weights, noise=noise, parameterisation=parameterisation)
+        form = changed_output(self.carry, self.weights, self.noise, cx, cm, self.constant)
+        carry, weights, noise = form.rows()
+        return replace(
+            self, carry=carry, weights=weights, noise=noise, constant=form.constant(), parameterisation=parameterisation
+        )
 
     def equivalent(self, other: Plan, tolerance: float = 1e-9) -> bool:
         """Say whether both plans compute the same: equal canonical forms, model times and thresholds, for the same process."""
@@ -160,10 +177,10 @@ class Plan:
             return False
         if self.threshold != other.threshold:
             return False
-        mine, theirs = self.canonical(), other.convert(self.parameterisation).canonical()
-        pairs = [(mine.start, theirs.start), (mine.outputs, theirs.outputs), (mine.noises, theirs.noises)]
-        pairs += [(self.model_times, other.model_times), (self.times, other.times)]
-        return all(torch.allclose(a, b, rtol=tolerance, atol=tolerance) for a, b in pairs)
+        pairs = [(self.model_times, other.model_times), (self.times, other.times)]
+        if not all(torch.allclose(a, b, rtol=tolerance, atol=tolerance) for a, b in pairs):
+            return False
+        return self.canonical().close(other.convert(self.parameterisation).canonical(), tolerance)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Plan) and self.guidance == other.guidance and self.equivalent(other)
@@ -196,9 +213,15 @@ class Plan:
 
         Raises:
             Mismatch: the plans are for different processes or guidance scales, threshold differently, or do not meet.
+            InvalidInput: a plan has a coefficient for each coordinate, or a constant; only single numbers can be joined.
         """
         from isocline.plans.composite import followed
 
+        require(
+            not any(plan.event or plan.constant is not None for plan in (self, other)),
+            "plans with coefficients for each coordinate, or with a constant, cannot be joined into one; run them in turn: "
+            "second.run(denoiser, first.run(denoiser, x).x)",
+        )
         return followed(self, other)
 
     def start(self, shape: tuple[int, ...], rng: Stream | int, **options: Any) -> Tensor:
@@ -247,14 +270,15 @@ class Plan:
             record: keep all states.
 
         Raises:
-            Mismatch: the denoiser is for another process or guidance scale, or returns another shape.
+            Mismatch: the denoiser is for another process or guidance scale, or returns another shape; or the plan's
+                coefficients for each coordinate are for data of another shape.
             NotFinite: a row gave NaN or infinity; the row is named.
         """
         self.check_fits(denoiser)
         return execute(self, denoiser, x, Given(cond, rng, noise, transforms, hooks), record)
 
     def save(self, path: str | Path) -> Path:
-        """Write the plan as readable JSON, atomically."""
+        """Write the plan as readable JSON, atomically. Coefficients for each coordinate go into a file beside it."""
         from isocline.plans import storage
 
         return storage.save(self, path)
@@ -278,6 +302,12 @@ class Plan:
 
         return drawing.figure(self)
 
+    def to_diffusers(self, folder: str | Path, output: Parameterisation | None = None) -> Path:
+        """Write the plan as a scheduler for a diffusers model with that `output`; see `isocline.plans.export.diffusers`."""
+        from isocline.plans.export.diffusers import to_diffusers
+
+        return to_diffusers(self, folder, output)
+
 
 def plan_of_rows(
     process: GaussianProcess,
@@ -289,6 +319,7 @@ def plan_of_rows(
     weights: Tensor,
     noise: Tensor | None = None,
     nodes: Tensor | None = None,
+    constant: Tensor | None = None,
 ) -> Plan:
     """Return a plan that calls the network in each row and tells it the state's own time."""
     times = as_time(times)
@@ -299,8 +330,9 @@ def plan_of_rows(
         carry=carry,
         weights=weights,
         noise=torch.zeros_like(carry) if noise is None else noise,
-        evaluate=torch.ones(carry.shape, dtype=torch.bool),
+        evaluate=torch.ones(len(carry), dtype=torch.bool),
         parameterisation=parameterisation,
         process=process,
         provenance=provenance,
+        constant=constant,
     )

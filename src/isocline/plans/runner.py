@@ -1,7 +1,8 @@
 r"""Running a plan: once in place for sampling, once as a differentiable unroll for tuning.
 
 The sampling loop holds one state buffer of its own and only those outputs that a later row uses. Coefficients are Python floats,
-so nothing waits for the device; finiteness is checked once at the end, and a failed run is replayed to name the row.
+so nothing waits for the device; finiteness is checked once at the end, and a failed run is replayed to name the row. Coefficients
+for each coordinate are tensors that are moved to the states' device and precision once.
 
 A network whose output ``m'`` is not the plan's ``m = cx x + cm m'`` costs nothing where only the row itself uses the output: with
 ``b m = b cx x + b cm m'`` the conversion disappears in the coefficients. An output that later rows use too is converted once.
@@ -21,6 +22,7 @@ from torch import Tensor
 from isocline._core.errors import InvalidInput, Mismatch, NotFinite, require
 from isocline._core.estimate import Cost
 from isocline._core.stream import Stream, as_stream
+from isocline.plans.canonical import used
 from isocline.processes import Denoiser, Parameterisation
 from isocline.processes.gaussian import match
 
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from isocline.plans.plan import Plan
 
 Change = Callable[["StepContext", Tensor], Tensor]
+Coefficient = Any  # a float, or a tensor (*event) where each coordinate has its own
 
 
 @dataclass(slots=True)
@@ -86,31 +89,50 @@ class _Row(NamedTuple):
     time: float
     next_time: float
     told: Tensor
-    carry: float
-    terms: tuple[tuple[int, float], ...]
-    noise: float
+    carry: Coefficient
+    terms: tuple[tuple[int, Coefficient], ...]
+    noise: Coefficient
+    constant: Coefficient
     evaluate: bool
     change: tuple[float, float] | None
     drop: tuple[int, ...]
 
 
-def compiled(plan: Plan, output: Parameterisation, fold: bool = True) -> list[_Row]:
-    """Return the rows as Python numbers, for a network with that output; kept with the plan, whose tensors never change."""
-    key = (output, fold)
+def compiled(plan: Plan, output: Parameterisation, fold: bool = True, like: Tensor | None = None) -> list[_Row]:
+    """Return the rows as Python numbers, for a network with that output; kept with the plan, whose tensors never change.
+
+    Coefficients for each coordinate stay tensors, of the precision and on the device of `like`.
+    """
+    key = (output, fold, *((like.dtype, like.device) if plan.event and like is not None else ()))
     rows = plan._rows.get(key)
     if rows is None:
-        rows = plan._rows[key] = _compile(plan, output, fold)
+        rows = plan._rows[key] = [_placed(row, like) for row in _compile(plan, output, fold)]
     return rows
 
 
+def _placed(row: _Row, like: Tensor | None) -> _Row:
+    if like is None or not isinstance(row.carry, Tensor):
+        return row
+    terms = tuple((j, b.to(like)) for j, b in row.terms)
+    noise, constant = (c.to(like) if isinstance(c, Tensor) else c for c in (row.noise, row.constant))
+    return row._replace(carry=row.carry.to(like), terms=terms, noise=noise, constant=constant)
+
+
+def _entries(column: Tensor) -> Sequence[Any]:
+    """Return the coefficients of a column row by row: numbers, or tensors where each coordinate has its own."""
+    return column.tolist() if column.ndim == 1 else [c if bool(c.any()) else 0.0 for c in column.detach().unbind()]
+
+
 def _compile(plan: Plan, output: Parameterisation, fold: bool) -> list[_Row]:
-    terms = [[(j, b) for j, b in enumerate(bs[: i + 1]) if b] for i, bs in enumerate(plan.weights.tolist())]
+    weights = plan.weights.detach()
+    numbers: Any = weights if plan.event else weights.tolist()
+    terms = [[(j, numbers[i][j]) for j in row] for i, row in enumerate(used(weights))]
     last = {j: i for i, row in enumerate(terms) for j, _ in row}
     drop: list[list[int]] = [[] for _ in terms]
     for j, called in enumerate(evaluate := plan.evaluate.tolist()):
         if called:
             drop[last.get(j, j)].append(j)
-    carry: list[float] = plan.carry.tolist()
+    carry: list[Coefficient] = list(plan.carry.detach()) if plan.event else plan.carry.tolist()
     changes: list[tuple[float, float] | None] = [None] * len(terms)
     if output != plan.parameterisation:
         for i, (cx, cm) in enumerate(zip(*(c.tolist() for c in plan.conversion(output)), strict=True)):
@@ -120,8 +142,11 @@ def _compile(plan: Plan, output: Parameterisation, fold: bool) -> list[_Row]:
                 b = terms[i][-1][1]
                 carry[i], terms[i][-1] = carry[i] + b * cx, (i, b * cm)
     times, told = plan.times.tolist(), plan.model_times.detach().clone().unbind()
-    noise, used, done = plan.noise.tolist(), map(tuple, terms), map(tuple, drop)
-    columns = zip(times[:-1], times[1:], told, carry, used, noise, evaluate, changes, done, strict=True)
+    noise, constant = _entries(plan.noise), [0.0] * len(carry) if plan.constant is None else _entries(plan.constant)
+    lists = map(tuple, terms), map(tuple, drop)
+    columns = zip(
+        times[:-1], times[1:], told, carry, lists[0], noise, constant, evaluate, changes, lists[1], strict=True
+    )
     return [_Row(*column) for column in columns]
 
 
@@ -146,12 +171,13 @@ def _steps(plan: Plan, denoiser: Denoiser, x: Tensor, given: Given) -> Iterator[
     if not x.is_floating_point() or x.ndim < 1:
         raise InvalidInput(f"start states must be floating point (B, *), got {x.dtype} {tuple(x.shape)}")
     cond, transforms, hooks = given.cond, _all_transforms(plan, given), given.hooks
-    rows = compiled(plan, denoiser.parameterisation, fold=not transforms)
+    _check_event(plan, x)
+    rows, plain = compiled(plan, denoiser.parameterisation, not transforms, x), not plan.event
     draw = _noise_source(plan, x, given) if plan.stochastic else None
     outputs: dict[int, Tensor] = {}
     buffer, shape = range(0), x.shape  # addresses of the state while it is ours and changed in place
     step = StepContext(0, 0.0, 0.0, x)  # one for the whole run: making one a row would cost as much as an operation
-    for i, (t, next_t, told, carry, terms, c, evaluate, change, drop) in enumerate(rows):
+    for i, (t, next_t, told, carry, terms, c, k, evaluate, change, drop) in enumerate(rows):
         step.row, step.time, step.next_time, step.x, step.output = i, t, next_t, x, None
         if evaluate:
             m = step.output = denoiser(x, told, cond)
@@ -169,10 +195,20 @@ def _steps(plan: Plan, denoiser: Denoiser, x: Tensor, given: Given) -> Iterator[
         else:
             x = x.mul(carry)
             buffer = range(0) if hooks else _addresses(x)
-        for j, b in terms:
-            x.add_(outputs[j], alpha=b)
-        if c and draw is not None:
-            x.add_(draw(i), alpha=c)
+        if plain:
+            for j, b in terms:
+                x.add_(outputs[j], alpha=b)
+            if c and draw is not None:
+                x.add_(draw(i), alpha=c)
+            if k:
+                x.add_(k)
+        else:
+            for j, b in terms:
+                x.addcmul_(outputs[j], b)
+            if draw is not None and isinstance(c, Tensor):
+                x.addcmul_(draw(i), c)
+            if isinstance(k, Tensor):
+                x.add_(k)
         for j in drop:
             del outputs[j]
         if hooks:
@@ -182,6 +218,16 @@ def _steps(plan: Plan, denoiser: Denoiser, x: Tensor, given: Given) -> Iterator[
 
 
 walk = torch.no_grad()(_steps)  # without gradients inside, whatever the consumer of the iterator uses
+
+
+def _check_event(plan: Plan, x: Tensor) -> None:
+    """Refuse states that the plan's coefficients for each coordinate do not fit."""
+    event, datum = plan.event, tuple(x.shape[1:])
+    if event and (len(event) != len(datum) or any(n not in (1, d) for n, d in zip(event, datum, strict=True))):
+        raise Mismatch(
+            f"the plan has coefficients for each coordinate of data of shape {event}, but the states are (B, *) = "
+            f"{tuple(x.shape)}; tune or load a plan for data of shape {datum}"
+        )
 
 
 def _all_transforms(plan: Plan, given: Given) -> Sequence[Change]:
@@ -269,17 +315,20 @@ def unroll(
     The naive form of the loop; `Plan.run` gives the same numbers faster and without a graph.
     """
     plan.check_fits(denoiser)
-    convert = _conversion(plan, denoiser.parameterisation, x)
+    _check_event(plan, x)
+    convert, terms = _conversion(plan, denoiser.parameterisation, x), used(plan.weights)
     carry, weights = plan.carry.to(x), plan.weights.to(x)
+    constant = None if plan.constant is None else plan.constant.to(x)
     states, outputs = [x], []
     for i, evaluated in enumerate(plan.evaluate.tolist()):
         here, told = states[-1], plan.model_times[i]
         outputs.append(convert(i, here, denoiser(here, told, cond)) if evaluated else torch.zeros_like(x))
         state = carry[i] * here
-        for j in range(i + 1):
-            if weights.requires_grad or weights[i, j] != 0:
-                state = state + weights[i, j] * outputs[j]
-        if plan.noise[i] != 0:
+        for j in terms[i]:
+            state = state + weights[i, j] * outputs[j]
+        if constant is not None:
+            state = state + constant[i]
+        if bool((plan.noise[i] != 0).any()):
             require(noise is not None, "unrolling a stochastic plan needs recorded noise")
             state = state + plan.noise[i].to(x) * noise[i]  # type: ignore[index]
         states.append(state)

@@ -212,6 +212,10 @@ def test_the_guidance_scale_is_told() -> None:
             r"thresholds data predictions.*export plan\.with_threshold\(None\)",
         ),
         (
+            replace(solvers.ddim(VP, grids.karras(VP, 3)), constant=torch.ones(3, dtype=torch.float64)),
+            r"it adds constants, or has a coefficient for each coordinate.*run it with plan\.run",
+        ),
+        (
             solvers.ddim(RectifiedFlow(), grids.uniform(RectifiedFlow(), 3)),
             r"finite noise levels, but RectifiedFlow\(.*\) has no signal at t = 1; start the grid a little later",
         ),

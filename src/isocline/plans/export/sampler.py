@@ -62,7 +62,12 @@ class Sampler:
 
 
 def check_exportable(plan: Plan, program: str) -> None:
-    """Refuse a plan with a threshold, which no sampler knows."""
+    """Refuse a plan with a threshold, constants or coefficients for each coordinate, which no sampler knows."""
+    if plan.event or plan.constant is not None:
+        raise InvalidInput(
+            f"{program} has no sampler for this plan: it adds constants, or has a coefficient for each coordinate, and none there "
+            "does; run it with plan.run"
+        )
     if plan.threshold is not None:
         raise InvalidInput(
             f"{program} has no sampler for this plan: it thresholds data predictions, and none there does. Put the threshold "

@@ -6,11 +6,11 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Optional
 
 import typer
 
-from isocline._core.errors import InvalidInput, nearest
+from isocline._core.errors import InvalidInput, nearest, require
 from isocline.plans.export import ComfyUIExport, KDiffusionExport, comfyui, k_diffusion
 from isocline.plans.plan import Plan
 from isocline.processes.parameterisation import parameterisation_named
@@ -61,12 +61,23 @@ def compare(first: File, second: File) -> None:
 @app.command()
 def export(
     file: File,
-    to: Annotated[str, typer.Option(help="k-diffusion or comfyui.")],
+    to: Annotated[str, typer.Option(help="k-diffusion, comfyui or diffusers.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    out: Annotated[Optional[Path], typer.Option("--out", "-o", help="Folder, for diffusers.")] = None,  # noqa: UP045
+    output: Annotated[Optional[str], typer.Option(help="Model's output, for diffusers.")] = None,  # noqa: UP045
 ) -> None:
-    """Print the sampler, noise levels and settings with which another program computes what the plan does."""
+    """Print the sampler, noise levels and settings with which another program computes what the plan does.
+
+    For diffusers, write a scheduler.
+    """
+    if to == "diffusers":
+        require(out is not None, "a scheduler for diffusers needs a folder: --out FOLDER")
+        kind = None if output is None else parameterisation_named(output)
+        typer.echo(Plan.load(file).to_diffusers(out, kind))  # type: ignore[arg-type]
+        return
     if to not in PROGRAMS:
-        raise InvalidInput(f"plans cannot be exported to {to!r}. {nearest(to, PROGRAMS)}")
+        raise InvalidInput(f"plans cannot be exported to {to!r}. {nearest(to, [*PROGRAMS, 'diffusers'])}")
+    require(out is None and output is None, f"--out and --output are for diffusers; {to} gets what is printed")
     found = PROGRAMS[to](Plan.load(file))
     facts = asdict(found)
     if as_json:

@@ -64,7 +64,7 @@ def _lines(found: Diagnosis) -> list[str]:
         f"thickness            {thick}",
         *(f"slope of {name:12}{slope}  in t, at fixed points off the data" for name, slope in found.slopes.items()),
         f"train                {advice['formulation']}: target {advice['target']}, weight {advice['weight']}, "
-        f"times {advice['time_law']}",
+        f"times {advice['time_law']}, {advice['preconditioning']} preconditioning",
         f"sample               {advice['grid']} grid down to noise level {advice['noise_level_min']:.3g}",
         f"because              {advice['why']}",
     ]

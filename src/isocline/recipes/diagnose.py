@@ -31,7 +31,7 @@ from isocline.metrics.dimension import thickness, two_nn
 from isocline.metrics.mean import mean_estimate
 from isocline.networks import DenoisingMLP, UNet, UNetShape
 from isocline.objectives import cem
-from isocline.processes import EDM, Data, Denoiser, EDMPreconditioning
+from isocline.processes import EDM, Data, Denoiser
 from isocline.recipes import pictures
 from isocline.recipes.fit import fit_denoiser
 from isocline.training import Settings
@@ -129,7 +129,7 @@ def diagnose(
 def _trained(data: Tensor, spread: float, budget: Budget, rng: Stream, folder: str | Path | None) -> Denoiser:
     """Return a small model with the bounded target, noise levels from a thousandth to ten times the spread of the data."""
     process = EDM(t_min=1e-3 * spread, t_max=10 * spread)
-    formulation = replace(cem(process), preconditioning=EDMPreconditioning(spread))
+    formulation = cem(process, sigma_data=spread)
     centre, network = data.mean(0), _network(tuple(data.shape[1:]), rng.seed)
     settings = Settings(1_000_000, batch=min(256, len(data)), average=0.999, checkpoint_every=10**9, seed=rng.seed)
     with tempfile.TemporaryDirectory() as temporary:
@@ -255,7 +255,11 @@ def _recommended(found: Diagnosis) -> dict[str, Any]:
     low = found.intrinsic_dimension.high < 0.8 * found.entries
     thin = found.thickness is not None and thick < 0.1 * found.spread * math.sqrt(found.entries)
     level = max(thick / 3, 1e-3 * found.spread)
-    common = {"noise_level_min": level, "t_min_ornstein_uhlenbeck": math.log1p((level / found.spread) ** 2)}
+    common: dict[str, Any] = {
+        "noise_level_min": level,
+        "t_min_ornstein_uhlenbeck": math.log1p((level / found.spread) ** 2),
+    }
+    common |= {"preconditioning": "EDM", "sigma_data": found.spread}  # bare networks blur the data prediction
     if low and thin:
         return {
             "formulation": "cem", "target": "data", "weight": "SNR", "time_law": "log-uniform", "grid": "exponential", **common,

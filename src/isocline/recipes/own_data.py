@@ -50,8 +50,8 @@ def formulation_named(name: str) -> Formulation:
     table = {function.__name__: function for function in FORMULATIONS}
     if name not in table:
         raise InvalidInput(f"there is no formulation {name!r}. {nearest(name, table)}")
-    if name == "edm":
-        return objectives.edm(1.0)
+    if name in ("cem", "edm"):
+        return table[name](sigma_data=1.0)
     found = table[name]()
     return replace(found, preconditioning=Plain()) if name == "ddpm" else found  # our networks want t, not 1000 t
 

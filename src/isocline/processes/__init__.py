@@ -1,5 +1,6 @@
 """How data become noise: processes, parameterisations, denoisers."""
 
+from isocline.processes.checkpointed import Checkpointed
 from isocline.processes.cosine import CosineVariancePreserving
 from isocline.processes.denoiser import Denoiser, Prediction, wrap
 from isocline.processes.edm import EDM
@@ -33,6 +34,7 @@ from isocline.processes.variance_preserving import VariancePreserving
 __all__ = [
     "EDM",
     "AffineSubspace",
+    "Checkpointed",
     "Circle",
     "Continuous",
     "CosineVariancePreserving",

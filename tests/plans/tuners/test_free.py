@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from isocline._core.errors import InvalidInput
 from isocline.plans import grids, solvers
 from isocline.plans.tuners import Free
-from isocline.plans.tuners.free import FreePlan, compiler_of
+from isocline.plans.tuners.free import FreePlan
+from isocline.plans.tuners.recompile import compiler_of
 from isocline.processes import EDM, RectifiedFlow, VariancePreserving
 
 BASES = [

@@ -8,16 +8,12 @@ and model times through the unrolled solver is LD3's idea (Tong et al., arXiv 24
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 
 import torch
 from torch import Tensor
 
-from isocline._core.errors import NotFinite, require
-from isocline._core.estimate import Cost
+from isocline._core.errors import require
 from isocline._core.progress import Progress
 from isocline._core.registry import Method
 from isocline._core.stream import Stream, as_stream
@@ -25,9 +21,10 @@ from isocline.metrics.distances import rms
 from isocline.plans.plan import Plan
 from isocline.plans.provenance import Provenance
 from isocline.plans.runner import unroll
-from isocline.plans.tuners.calibration import Calibration, NoiseSet
+from isocline.plans.tuners.best import power_mean
+from isocline.plans.tuners.calibration import Calibration
+from isocline.plans.tuners.descent import Batches, Descent
 from isocline.plans.tuners.free import Free, FreePlan
-from isocline.plans.tuners.report import measure
 from isocline.plans.tuners.tuned import Tuned
 from isocline.processes import Denoiser
 
@@ -46,7 +43,7 @@ END_TO_END = Method(
 @END_TO_END.variant()
 @dataclass(frozen=True)
 class EndToEnd:
-    """Tune by gradients through the run. Needs a differentiable model; memory grows with calls times batch.
+    """Tune by gradients through the run. Needs a differentiable model; memory grows with calls times batch unless `Checkpointed`.
 
     Args:
         steps: gradient steps.
@@ -89,80 +86,23 @@ class EndToEnd:
             rng: order of the training noises.
             seconds: stop after so much wall time, keeping the best plan.
             bar: progress to advance by one for each step.
+
+        Raises:
+            InvalidInput: the base cannot be tuned, or the model's output has no gradients.
+            NotFinite: the loss became NaN or infinite.
         """
-        calibration.check_comparable(base)
-        start, calls = time.monotonic(), denoiser.calls
-        student = FreePlan(base, self.free)
+        descent = Descent("EndToEnd", base, denoiser, calibration, seconds, bar, self.power)
+        student, train = FreePlan(base, self.free), calibration.train
         optimizer = torch.optim.Adam([p for p in student.parameters() if p.requires_grad], lr=self.rate)
-        best = _Best(base, denoiser, calibration.validation, self.power)
-        for step, noises in enumerate(self._batches(calibration.train, as_stream(rng, "end to end"))):
-            for group in optimizer.param_groups:
-                group["lr"] = self.rate * 0.5 * (1 + math.cos(math.pi * step / self.steps))
-            self._update(student, optimizer, denoiser, noises, step)
-            late = seconds is not None and time.monotonic() - start > seconds
-            if (step + 1) % self.check_every == 0 or step + 1 == self.steps or late:
-                best.offer(step + 1, student)
-            if bar is not None:
-                bar.advance(1, f"validation error {best.error:.4f}")
-            if late:
-                break
+
+        def loss(plan: Plan, index: Tensor) -> Tensor:
+            noises = train.take(index)
+            result = unroll(plan, descent.model, noises.x, cond=noises.cond)[-1]
+            return power_mean(rms(result, noises.target), self.power)
+
+        batches = Batches("EndToEnd", len(train), self.batch, as_stream(rng, "end to end"))
+        descent.descend(student, optimizer, loss, batches, self.steps, self.check_every)
         settings = {"base": base.provenance.method, **asdict(self)}
-        plan = replace(best.plan, provenance=Provenance("EndToEnd", END_TO_END.arxiv, settings), guidance=base.guidance)
-        return Tuned(plan, best.history, Cost(denoiser.calls - calls, 0, time.monotonic() - start))
-
-    def _batches(self, noises: NoiseSet, rng: Stream) -> Iterator[NoiseSet]:
-        size = min(self.batch, len(noises))
-        each = len(noises) // size
-        for step in range(self.steps):
-            epoch, place = divmod(step, each)
-            order = rng.permutation(len(noises), step=epoch)
-            yield noises.take(order[place * size : (place + 1) * size])
-
-    def _update(
-        self, student: FreePlan, optimizer: torch.optim.Optimizer, denoiser: Denoiser, noises: NoiseSet, step: int
-    ) -> None:
-        optimizer.zero_grad()
-        with torch.enable_grad():
-            result = unroll(student(), denoiser, noises.x, cond=noises.cond)[-1]
-            loss = power_mean(rms(result, noises.target), self.power)
-            loss.backward()
-        if not math.isfinite(loss.item()):
-            raise NotFinite(f"the tuning loss became {loss.item()} at step {step}; lower the learning rate")
-        torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0)
-        optimizer.step()
-
-
-class _Best:
-    """The plan with the smallest validation error so far."""
-
-    def __init__(self, plan: Plan, denoiser: Denoiser, validation: NoiseSet, power: float) -> None:
-        self.denoiser, self.validation, self.power = denoiser, validation, power
-        self.plan, self.error = plan, self._error(plan)
-        self.history = [(0, self.error)]
-
-    def offer(self, step: int, student: FreePlan) -> None:
-        with torch.no_grad():
-            plan = _detached(student())
-        error = self._error(plan)
-        self.history.append((step, error))
-        if error < self.error:
-            self.plan, self.error = plan, error
-
-    def _error(self, plan: Plan) -> float:
-        return float(power_mean(measure(plan, self.denoiser, self.validation).errors, self.power))
-
-
-def power_mean(errors: Tensor, power: float) -> Tensor:
-    """Return ``(mean_b e_b^p)^(1/p)`` of the errors (B,) of a batch."""
-    return errors.mean() if power == 1 else errors.pow(power).mean().pow(1 / power)
-
-
-def _detached(plan: Plan) -> Plan:
-    return replace(
-        plan,
-        times=plan.times.detach().clone(),
-        nodes=plan.nodes.detach().clone(),
-        model_times=plan.model_times.detach().clone(),
-        carry=plan.carry.detach().clone(),
-        weights=plan.weights.detach().clone(),
-    )
+        tuned = descent.tuned()
+        origin = Provenance("EndToEnd", END_TO_END.arxiv, settings)
+        return replace(tuned, plan=replace(tuned.plan, provenance=origin))

@@ -113,7 +113,11 @@ def nan_plan(folder):
 BAD = [
     ("no budget", lambda f: ["sample"], 2, "pass either --calls or --plan"),
     ("budget of 0", lambda f: ["sample", "--calls", "0"], 2, "calls must be at least 1, got 0"),
-    ("tuning with 0", lambda f: ["tune", "--calls", "0"], 2, "calls must be at least 1, got 0"),
+    ("tuning with 0", lambda f: ["tune", "--calls", "0"], 2, "--calls takes whole numbers of at least 1.*got '0'"),
+    ("no shape", lambda f: ["tune", "torch.nn:Identity", "--process", "vp"], 2, "pass --shape, for example --shape 3,32,32"),
+    ("no process", lambda f: ["tune", "torch.nn:Identity", "--shape", "2"], 2, "say what it was trained for with --process"),
+    ("no module", lambda f: ["tune", "no_such_module:load"], 2, "cannot import no_such_module"),
+    ("unknown tuner", lambda f: ["tune", "--tuners", "GITZ"], 2, "no tuner 'GITZ'. Did you mean 'GITS'"),
     ("unknown solver", lambda f: ["sample", "--calls", "5", "--solver", "dpm_solver_pp2m"], 2, "Did you mean 'dpm_solver_pp_2m'"),
     ("unknown method", lambda f: ["cite", "dpm-solvers-pp"], 2, "Did you mean 'dpm-solver-pp'"),
     ("unknown data", lambda f: ["data", "fetch", "fashion"], 2, "Did you mean 'fashion-mnist'"),

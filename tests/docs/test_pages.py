@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [*sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.glob("docs/theory/*.md")), ROOT / "README.md"]
+FOLDERS = ("docs", "docs/theory", "docs/tuners")
+PAGES = [*(page for folder in FOLDERS for page in sorted(ROOT.glob(f"{folder}/*.md"))), ROOT / "README.md"]
 FENCE = re.compile(r"^```python *(?P<mark>[\w-]*)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
 
 

@@ -100,3 +100,10 @@ def test_a_guided_model_gives_a_plan_for_its_scale():
     assert outcome.held_out.calls == 8
     with pytest.raises(ValueError, match="guidance scale 2"):
         outcome.plan.run(bed, torch.zeros(2, 8, dtype=torch.float64))
+
+
+def test_a_flow_that_starts_without_signal_is_tuned_with_the_defaults():
+    model = GaussianMixture.smooth_bed(RectifiedFlow())
+    outcome = iso.tune(model, (8,), 6, rng=0, sizes=(16, 32, 64), tuner=EndToEnd(steps=20), dtype=torch.float64)
+    assert outcome.calibration.teacher.provenance.method == "flow_heun"
+    assert outcome.ratio.high < 1

@@ -66,6 +66,7 @@ class Budget:
         seconds: wall time for finding the result.
         points: evaluation points.
         parameters: network parameters.
+        evaluations: network calls, on a batch each, for finding the result.
 
     Examples:
         >>> Budget(calls=6).calls
@@ -79,6 +80,7 @@ class Budget:
     seconds: float | None = None
     points: int | None = None
     parameters: int | None = None
+    evaluations: int | None = None
 
     def __post_init__(self) -> None:
         limits = {f.name: getattr(self, f.name) for f in fields(self)}

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from isocline._core.errors import InvalidInput, IsoclineError, Mismatch
 from isocline._version import __version__
-from isocline.cli import data, diagnose, plan, registry, train
+from isocline.cli import data, diagnose, plan, registry, train, tune
 
 app = typer.Typer(
     name="isocline",
@@ -27,6 +27,7 @@ app = typer.Typer(
 app.add_typer(plan.app, name="plan")
 app.add_typer(train.app, name="train")
 app.add_typer(data.app, name="data")
+app.command("tune")(tune.tune)
 app.command("diagnose")(diagnose.diagnose)
 app.command("methods")(registry.list_methods)
 app.command("cite")(registry.cite)
@@ -104,29 +105,6 @@ def sample(
         seed=seed,
     )
     typer.echo(f"{out}: {count} samples, {sampled.cost.calls:g} calls, {sampled.cost.seconds:.2f} seconds")
-
-
-@app.command()
-def tune(
-    calls: Calls,
-    out: Out = Path("plan.json"),
-    model: Model = None,
-    steps: Annotated[int, typer.Option(help="Gradient steps.", min=1)] = 200,
-    seconds: Annotated[Optional[float], typer.Option(help="Stop tuning after so many seconds.")] = None,  # noqa: UP045
-    guidance: Annotated[float, typer.Option(help="Classifier-free guidance scale; 1 is none.")] = 1.0,
-    seed: Seed = 0,
-) -> None:
-    """Find the best plan for a model and a number of network calls, and write it to a file.
-
-    Example: `isocline tune --calls 8 --out plan8.json`
-    """
-    from isocline.recipes.images import tune_images
-
-    outcome = tune_images(out, calls=calls, model=model, steps=steps, seconds=seconds, guidance=guidance, seed=seed)
-    typer.echo(f"best classical  {outcome.classical.median()}  {outcome.baseline.name}")
-    typer.echo(f"tuned           {outcome.held_out.median()}")
-    typer.echo(f"ratio           {outcome.ratio}   (held-out median RMS distance to the teacher)")
-    typer.echo(f"plan            {out}")
 
 
 def main() -> None:

@@ -62,7 +62,7 @@ def gaussian_kernel(bandwidth: float) -> Kernel:
     """
     require(0 < bandwidth < math.inf, f"the bandwidth must be positive, got {bandwidth}")
     exact = "donot_use_mm_for_euclid_dist"
-    return lambda x, y: torch.cdist(x, y, compute_mode=exact).div_(bandwidth).square_().mul_(-0.5).exp_()
+    return lambda x, y: torch.cdist(x, y, compute_mode=exact).square().mul_(-0.5 / bandwidth**2).exp_()
 
 
 @KID.variant()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from isocline.plans import grids, solvers
 from isocline.plans.candidate import Candidate
+from isocline.processes import GaussianProcess
 
 SHORTLIST: tuple[Candidate, ...] = (
     Candidate(solvers.exponential_adams, grids.log_snr, {"order": 2}, last=0.12),
@@ -23,3 +24,16 @@ SHORTLIST: tuple[Candidate, ...] = (
     Candidate(solvers.dpm_solver_pp_2m, grids.karras),
     Candidate(solvers.ddim, grids.karras),
 )
+FLOW_SHORTLIST: tuple[Candidate, ...] = (
+    Candidate(solvers.flow_euler, grids.uniform),
+    Candidate(solvers.flow_adams, grids.uniform, {"order": 2}),
+    Candidate(solvers.dpm_solver_pp_2m, grids.uniform),
+    Candidate(solvers.dpm_solver_pp_2m, grids.uniform, last=0.12),
+    Candidate(solvers.exponential_adams, grids.uniform, {"order": 2}, last=0.12),
+    Candidate(solvers.ddim, grids.uniform),
+)
+
+
+def shortlist_of(process: GaussianProcess) -> tuple[Candidate, ...]:
+    """Return the plans to start from for `process`: for a start without signal those on grids in time, else `SHORTLIST`."""
+    return FLOW_SHORTLIST if float(process.alpha(process.t_max)) == 0 else SHORTLIST

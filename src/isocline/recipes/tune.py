@@ -17,13 +17,13 @@ from isocline._core.estimate import Budget, Estimate
 from isocline._core.progress import progress
 from isocline._core.stream import Stream, as_stream
 from isocline.plans.candidate import Candidate
-from isocline.plans.grids import karras
+from isocline.plans.grids import karras, uniform
 from isocline.plans.grids.span import End
 from isocline.plans.plan import Plan
-from isocline.plans.solvers import heun
+from isocline.plans.solvers import flow_heun, heun
 from isocline.plans.tuners import Calibration, EndToEnd, Measured, Tuned, draw_noises, measure, ratio
 from isocline.processes import Denoiser
-from isocline.recipes.shortlist import SHORTLIST
+from isocline.recipes.shortlist import SHORTLIST, shortlist_of
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def tune(
     sizes: tuple[int, int, int] = (64, 64, 256),
     teacher: Plan | None = None,
     tuner: EndToEnd | None = None,
-    shortlist: Sequence[Candidate] = SHORTLIST,
+    shortlist: Sequence[Candidate] | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> Outcome:
     """Find a plan for `denoiser` within `budget`.
@@ -75,7 +75,7 @@ def tune(
         sizes: numbers of training, validation and held-out noises.
         teacher: the plan that defines the target; 100 Heun steps by default.
         tuner: settings of the tuner.
-        shortlist: classical plans to choose the start from.
+        shortlist: classical plans to choose the start from; those of `shortlist_of` by default.
         dtype: precision of the states.
     """
     budget = Budget(calls=budget) if isinstance(budget, int) else budget
@@ -84,7 +84,8 @@ def tune(
     teacher = teacher or heun_teacher(denoiser, end=end)
     with progress("teacher", sum(sizes)) as bar:
         calibration = draw_noises(teacher, denoiser, shape, sizes, rng, cond=cond, dtype=dtype, bar=bar)
-    chosen = best_classical(denoiser, calibration, budget.calls, end, shortlist)  # type: ignore[arg-type]
+    plans = shortlist_of(denoiser.process) if shortlist is None else shortlist
+    chosen = best_classical(denoiser, calibration, budget.calls, end, plans)  # type: ignore[arg-type]
     base = replace(chosen.compile(denoiser.process, budget.calls, end), guidance=denoiser.guidance)  # type: ignore[arg-type]
     with progress(f"tuning {budget.calls} calls", tuner.steps) as bar:
         tuned = tuner.fit(base, denoiser, calibration, rng, seconds=budget.seconds, bar=bar)
@@ -92,9 +93,10 @@ def tune(
 
 
 def heun_teacher(denoiser: Denoiser, steps: int = 100, end: End = "zero") -> Plan:
-    """Return the default teacher: Heun on a Karras grid."""
-    plan = heun(denoiser.process, karras(denoiser.process, steps, end=end))
-    return replace(plan, guidance=denoiser.guidance)
+    """Return the default teacher: Heun on a Karras grid; from a start without signal Heun for the velocity, equal steps."""
+    process = denoiser.process
+    method, grid = (flow_heun, uniform) if float(process.alpha(process.t_max)) == 0 else (heun, karras)
+    return method(process, grid(process, steps, end=end)).for_guidance(denoiser.guidance)
 
 
 def best_classical(

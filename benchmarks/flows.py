@@ -386,8 +386,13 @@ PARTS: dict[str, Callable[[argparse.Namespace, str], dict[str, list[Row]]]] = {
 }
 
 
+def place(name: str, given: argparse.Namespace) -> Path:
+    """Return where a part is stored."""
+    return RUNS / f"{name} {given.image_steps if name == 'digits' else given.steps} {given.seeds}" / "part.json"
+
+
 def part(name: str, given: argparse.Namespace) -> dict[str, Any]:
-    stored = RUNS / f"{name} {given.image_steps if name == 'digits' else given.steps} {given.seeds}" / "part.json"
+    stored = place(name, given)
     if stored.exists():
         return files.read_json(stored)
     began = time.monotonic()
@@ -469,6 +474,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="Gaussian to ring, 3 seeds; prints, writes no files")
     parser.add_argument("--only", choices=list(PARTS), help="run one part; prints, writes no files")
+    parser.add_argument(
+        "--stored", action="store_true", help="write the page of the parts that are stored, train nothing"
+    )
     parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--image-steps", type=int, default=1000)
     parser.add_argument("--seeds", type=int, default=5)
@@ -476,10 +484,11 @@ def main() -> None:
     given = parser.parse_args()
     if given.quick:
         given.only, given.seeds = "Gaussian to ring", 3
+    wanted = [given.only] if given.only else [name for name in PARTS if not given.stored or place(name, given).exists()]
     result = {
         "settings": {key: vars(given)[key] for key in ("steps", "image_steps", "seeds")},
         "versions": {"isocline": __version__, "torch": torch.__version__, "python": platform.python_version()},
-        "parts": [part(name, given) for name in ([given.only] if given.only else PARTS)],
+        "parts": [part(name, given) for name in wanted],
     }
     print(page(result))
     if not given.only:

@@ -15,7 +15,9 @@ from isocline.training import Settings
 FEW = Settings(steps=3, batch=16)
 
 
-@pytest.mark.parametrize("formulation", [cem(), edm(0.7), rectified_flow(), v_prediction()], ids=["cem", "edm", "flow", "v"])
+@pytest.mark.parametrize(
+    "formulation", [cem(), edm(0.7), rectified_flow(), v_prediction()], ids=["cem", "edm", "flow", "v"]
+)
 def test_a_stored_model_answers_the_same(tmp_path, formulation):
     torch.manual_seed(0)
     network = DenoisingMLP(3, width=16, depth=2)

@@ -130,6 +130,7 @@ def searched(settings: S3, model: Denoiser, calibration: Calibration, calls: int
     return search
 
 
+@pytest.mark.slow
 def test_the_predictor_ranks_schedules_it_was_not_shown_in_five_of_five_seeds(smooth: GaussianMixture) -> None:
     for seed in range(5):
         calibration = calibrate(smooth, seed, (16, 8, 2), steps=60)
@@ -146,7 +147,7 @@ def test_the_predictor_ranks_schedules_it_was_not_shown_in_five_of_five_seeds(sm
 def test_the_search_beats_the_best_of_eight_solvers_in_five_of_five_seeds(smooth: GaussianMixture) -> None:
     for seed in range(5):
         calibration = calibrate(smooth, seed, steps=60)
-        tuned = S3(evaluations=105, initial=80, each=25, pool=8).fit(base(5), smooth, calibration, seed)
+        tuned = S3(evaluations=85, initial=60, each=25, pool=8).fit(base(5), smooth, calibration, seed)
         found = measure(tuned.plan, smooth, calibration.held_out, batch=256).rms()
         assert found <= best_fixed(smooth, calibration.held_out, 5), seed
         assert tuned.plan.calls == 5

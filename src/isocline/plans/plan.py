@@ -45,7 +45,7 @@ class Plan:
     """A whole sampling run as data. All tensors are float64 on the CPU and must not be changed; ``n`` is the number of rows.
 
     Shapes below are those of a plan whose coefficients are the same for all coordinates. Where each has its own, ``carry`` and
-    ``noise`` are (n, *event), ``weights`` (n, n, *event): `event` has as many axes as a datum, each as long as there or 1.
+    ``noise`` are (n, event...), ``weights`` (n, n, event...): `event` has as many axes as a datum, each as long as there or 1.
 
     Args:
         times: (n+1,) time of the state each row reads, and of the result; may repeat or rise (stages, noise rows).
@@ -60,7 +60,7 @@ class Plan:
         provenance: where it comes from.
         guidance: guidance scale it was made for.
         threshold: what is done to each data prediction before a row uses it; None for nothing.
-        constant: (n,) or (n, *event) coefficients ``k``, added by each row; None for none.
+        constant: (n,) or (n, event...) coefficients ``k``, added by each row; None for none.
     """
 
     times: Tensor

@@ -352,21 +352,21 @@ class _Shown(Denoiser):
 
 
 def test_tuning_gains_in_five_of_five_seeds(edm_bed: GaussianMixture) -> None:
-    """A fifth of the default training; the figures of a full run are in the slow test."""
-    base = solvers.flow_midpoint(EDM(), grids.karras(EDM(), 4))
+    """A few steps of training; the figures of a full run are in the slow test."""
+    base = solvers.flow_midpoint(EDM(), grids.karras(EDM(), 2))
     for seed in range(5):
-        calibration = calibrate(edm_bed, grids.karras, seed, (32, 32, 128))
-        tuned = Bespoke(steps=40, path_steps=20).fit(base, edm_bed, calibration, seed)
+        calibration = calibrate(edm_bed, grids.karras, seed, (32, 16, 128), steps=100)
+        tuned = Bespoke(steps=30, path_steps=15).fit(base, edm_bed, calibration, seed)
         before, after = (measure(plan, edm_bed, calibration.held_out) for plan in (base, tuned.plan))
-        assert after.rms() < 0.8 * before.rms(), seed
-        assert after.median().value < 0.5 * before.median().value, seed
-        assert tuned.plan.calls == base.calls == 8
+        assert after.rms() < 0.7 * before.rms(), seed
+        assert after.median().value < 0.6 * before.median().value, seed
+        assert tuned.plan.calls == base.calls == 4
 
 
 def test_the_loss_bounds_the_error_on_held_out_noises(edm_bed: GaussianMixture) -> None:
-    calibration = calibrate(edm_bed, grids.karras, 0, (32, 16, 256))
+    calibration = calibrate(edm_bed, grids.karras, 0, (4, 4, 256), steps=100)
     base = solvers.flow_midpoint(EDM(), grids.karras(EDM(), 4))
-    tuner = Bespoke(steps=40, batch=32, path_steps=30)
+    tuner = Bespoke()
     model = FreeTransform(tuner._points(base), 2)
     fitted = _Fitted(tuner, base, edm_bed)
     held = calibration.held_out

@@ -19,9 +19,9 @@ from isocline.plans import Plan, grids, solvers
 from isocline.plans.grids.span import End
 from isocline.plans.threshold import Threshold
 from isocline.plans.tuners import Calibration, Measured, NoiseSet, draw_noises, measure
-from isocline.plans.tuners.s3 import S3, Space, Strategy, energy_distance, median_error, rms_error
+from isocline.plans.tuners.s3 import Space, Strategy, energy_distance, median_error, rms_error
 from isocline.plans.tuners.s3.predictor import fitted_predictor
-from isocline.plans.tuners.s3.search import _Search
+from isocline.plans.tuners.s3.search import S3, _Search
 from isocline.processes import EDM, Data, Denoiser, GaussianProcess, RectifiedFlow, VariancePreserving
 from isocline.processes.exact import GaussianMixture
 
@@ -147,7 +147,7 @@ def test_the_predictor_ranks_schedules_it_was_not_shown_in_five_of_five_seeds(sm
 def test_the_search_beats_the_best_of_eight_solvers_in_five_of_five_seeds(smooth: GaussianMixture) -> None:
     for seed in range(5):
         calibration = calibrate(smooth, seed, steps=60)
-        tuned = S3(evaluations=85, initial=60, each=25, pool=8).fit(base(5), smooth, calibration, seed)
+        tuned = S3(evaluations=105, initial=80, each=25, pool=8).fit(base(5), smooth, calibration, seed)
         found = measure(tuned.plan, smooth, calibration.held_out, batch=256).rms()
         assert found <= best_fixed(smooth, calibration.held_out, 5), seed
         assert tuned.plan.calls == 5

@@ -14,7 +14,7 @@ from isocline.plans.tuners.iia import IIA
 from isocline.plans.tuners.ld3 import LD3
 from isocline.plans.tuners.optimal_steps import OptimalSteps
 from isocline.plans.tuners.report import Measured, measure, ratio
-from isocline.plans.tuners.s3 import S3, Strategy, usf
+from isocline.plans.tuners.s3.search import S3
 from isocline.plans.tuners.time_aligner import ConstantNoise, TeacherState, TimeAligner
 from isocline.plans.tuners.tuned import Tuned
 from isocline.plans.tuners.tuner import Tuner
@@ -38,7 +38,6 @@ __all__ = [
     "Measured",
     "NoiseSet",
     "OptimalSteps",
-    "Strategy",
     "TeacherState",
     "TimeAligner",
     "Tuned",
@@ -48,5 +47,4 @@ __all__ = [
     "draw_noises",
     "measure",
     "ratio",
-    "usf",
 ]

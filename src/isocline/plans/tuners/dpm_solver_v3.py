@@ -116,7 +116,7 @@ def _snapped(process: GaussianProcess, times: Tensor, statistics: EmpiricalStati
 
 
 class _Run:
-    """States and outputs of a run as combinations (1 + n + 1, *event) of the start, the outputs and 1."""
+    """States and outputs of a run as combinations (1 + n + 1, event...) of the start, the outputs and 1."""
 
     def __init__(self, levels: Levels, places: list[int], statistics: EmpiricalStatistics) -> None:
         self.levels, self.places, self.statistics = levels, places, statistics
@@ -181,7 +181,7 @@ class _Run:
 
 
 class Step:
-    """The coefficients (*event) of a step between nodes `a` and `b` of the statistics, measured from `a`.
+    """The coefficients (event...) of a step between nodes `a` and `b` of the statistics, measured from `a`.
 
     Args:
         statistics: of the model.
@@ -235,13 +235,13 @@ def differences(at: list[Tensor]) -> list[list[Tensor | float]]:
 
 
 def simpson(lam: Tensor, values: Tensor) -> Tensor:
-    """Return the integral (*event) of `values` (2k+1, *event) at `lam` (2k+1,), pairs of equal steps, by Simpson's rule."""
+    """Return the integral (event...) of `values` (2k+1, event...) at `lam` (2k+1,), pairs of equal steps, by Simpson's rule."""
     width = beside(lam[2::2] - lam[:-2:2], values) / 6
     return (width * (values[:-2:2] + 4 * values[1::2] + values[2::2])).sum(0)
 
 
 def running_simpson(lam: Tensor, values: Tensor) -> Tensor:
-    """Return the integrals (2k+1, *event) up to each `lam` of the parabolas that Simpson's rule integrates."""
+    """Return the integrals (2k+1, event...) up to each `lam` of the parabolas that Simpson's rule integrates."""
     width = beside(lam[2::2] - lam[:-2:2], values) / 24
     first, middle, last = values[:-2:2], values[1::2], values[2::2]
     half, whole = width * (5 * first + 8 * middle - last), width * 4 * (first + 4 * middle + last)

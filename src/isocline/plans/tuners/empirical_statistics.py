@@ -1,7 +1,7 @@
 r"""Empirical model statistics: three functions of the half log-SNR ``lam``, for each coordinate, measured on a model.
 
 In the unscaled state ``y = x / alpha`` the probability-flow ODE is ``dy/dlam = D - y``. DPM-Solver-v3 (arXiv 2310.13268) writes it
-with ``f = (1 - l) y - D`` as ``dy/dlam = -l y - f`` and chooses ``l``, ``s``, ``b`` (lam, *event) such that the first-order error
+with ``f = (1 - l) y - D`` as ``dy/dlam = -l y - f`` and chooses ``l``, ``s``, ``b`` (lam, event...) such that the first-order error
 is least: what ``y`` decides of ``D``, and what ``f`` decides of its own derivative along the path, is integrated exactly,
 
     l = 1 - E diag(dD/dy)     the diagonal by Hutchinson's estimate E[v (dD/dy) v], v = +-1
@@ -48,9 +48,9 @@ class Moments:
     Args:
         lam: (m,) half log-SNR of the nodes, increasing.
         count: number of paths.
-        gain: (m, *event) mean of the diagonal.
-        first: (m, 3, *event) means of ``v``.
-        second: (m, 3, 3, *event) means of ``v v^T``.
+        gain: (m, event...) mean of the diagonal.
+        first: (m, 3, event...) means of ``v``.
+        second: (m, 3, 3, event...) means of ``v v^T``.
     """
 
     lam: Tensor
@@ -67,7 +67,7 @@ class Moments:
         return Moments(self.lam, total, *(a + share * (b - a) for a, b in parts))
 
     def derivative_error(self, statistics: EmpiricalStatistics) -> Tensor:
-        """Return ``E (f' - s f - b)^2`` (m, *event) of these paths: the first-order error that the statistics leave."""
+        """Return ``E (f' - s f - b)^2`` (m, event...) of these paths: the first-order error that the statistics leave."""
         f, slope = statistics.parts()
         rest = slope - statistics.s[:, None] * f
         square, mean = _form(rest, self.second, rest), _dot(rest, self.first)
@@ -76,7 +76,7 @@ class Moments:
 
 @dataclass(frozen=True)
 class EmpiricalStatistics:
-    """The functions ``l``, ``s``, ``b`` (m, *event) at increasing half log-SNR `lam` (m,); linear in between."""
+    """The functions ``l``, ``s``, ``b`` (m, event...) at increasing half log-SNR `lam` (m,); linear in between."""
 
     lam: Tensor
     l: Tensor
@@ -111,7 +111,7 @@ class EmpiricalStatistics:
         return EmpiricalStatistics(moments.lam, l, s, mean_slope - s * mean_f)
 
     def parts(self) -> tuple[Tensor, Tensor]:
-        """Return ``f`` and ``f'`` as combinations (m, 3, *event) of ``(y, D, D')``."""
+        """Return ``f`` and ``f'`` as combinations (m, 3, event...) of ``(y, D, D')``."""
         one, gain = torch.ones_like(self.l), 1 - self.l
         slope_of_l = torch.gradient(self.l, spacing=(self.lam,), dim=0)[0]
         f = torch.stack([gain, -one, torch.zeros_like(one)], dim=1)
@@ -119,7 +119,7 @@ class EmpiricalStatistics:
 
     @cached_property
     def halves(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """``lam`` (2m-1,), ``b``, ``L = int l`` and ``S = int s`` (2m-1, *event) at the nodes and half way between them."""
+        """``lam`` (2m-1,), ``b``, ``L = int l`` and ``S = int s`` (2m-1, event...) at the nodes and half way between them."""
         lam, l, s, b = (_with_middles(c) for c in (self.lam, self.l, self.s, self.b))
         return lam, b, _running_trapezoid(lam, l), _running_trapezoid(lam, s)
 

@@ -130,27 +130,23 @@ def searched(settings: S3, model: Denoiser, calibration: Calibration, calls: int
     return search
 
 
-@pytest.mark.slow
-def test_the_predictor_ranks_schedules_it_was_not_shown_in_five_of_five_seeds(smooth: GaussianMixture) -> None:
+def test_the_search_beats_eight_solvers_and_its_predictor_ranks_new_schedules_in_five_of_five_seeds(
+    smooth: GaussianMixture,
+) -> None:
     for seed in range(5):
-        calibration = calibrate(smooth, seed, (16, 8, 2), steps=60)
-        search = searched(S3(evaluations=115, initial=100, each=15, pool=1), smooth, calibration, 4, seed)
-        pool = search._bred() + [search.space.random(search.rng) for _ in range(25)]
+        calibration = calibrate(smooth, seed, (16, 32, 128), steps=60)
+        search = searched(S3(evaluations=115, each=15, pool=8), smooth, calibration, 4, seed)
+        found = measure(search.best, smooth, calibration.held_out, batch=256).rms()
+        assert found <= best_fixed(smooth, calibration.held_out, 4), seed
+        assert search.best.calls == 4
+
+        pool = search._bred()[:15] + [search.space.random(search.rng) for _ in range(25)]
         errors = torch.tensor(list(search.measured.values()))
         predictor = fitted_predictor(search.space.encoded(list(search.measured)), errors, Stream(seed))
-        found = [search._error(search.space.plan(schedule), calibration.train) for schedule in pool]
+        actual = [search._error(search.space.plan(schedule), calibration.train) for schedule in pool]
         with torch.no_grad():
             scores = predictor(search.space.encoded(pool)).squeeze(1)
-        assert spearmanr(scores, found).statistic > 0.25, seed
-
-
-def test_the_search_beats_the_best_of_eight_solvers_in_five_of_five_seeds(smooth: GaussianMixture) -> None:
-    for seed in range(5):
-        calibration = calibrate(smooth, seed, steps=60)
-        tuned = S3(evaluations=105, initial=80, each=25, pool=8).fit(base(5), smooth, calibration, seed)
-        found = measure(tuned.plan, smooth, calibration.held_out, batch=256).rms()
-        assert found <= best_fixed(smooth, calibration.held_out, 5), seed
-        assert tuned.plan.calls == 5
+        assert spearmanr(scores, actual).statistic > 0.25, seed
 
 
 def test_held_out_noises_are_never_looked_at(smooth: GaussianMixture) -> None:
@@ -166,7 +162,7 @@ def test_held_out_noises_are_never_looked_at(smooth: GaussianMixture) -> None:
 def test_the_result_is_never_worse_than_the_base_on_validation(smooth: GaussianMixture) -> None:
     calibration = calibrate(smooth, 0, (8, 8, 8), steps=30)
     for objective in (rms_error, median_error, energy_distance):
-        tuner = S3(evaluations=16, initial=10, each=3, pool=2, objective=objective)
+        tuner = S3(evaluations=16, initial=10, each=3, pool=1, objective=objective)
         tuned = tuner.fit(base(3), smooth, calibration, 0)
         samples = tuned.plan.run(smooth, calibration.validation.x).x
         assert objective(samples, calibration.validation.target) == min(error for _, error in tuned.history)
@@ -174,14 +170,23 @@ def test_the_result_is_never_worse_than_the_base_on_validation(smooth: GaussianM
         assert tuned.history[0][0] == 0
     own = base(3).run(smooth, calibration.validation.x).x
     perfect = replace(calibration, validation=replace(calibration.validation, target=own))
-    kept = S3(evaluations=6, initial=3, each=3, pool=2).fit(base(3), smooth, perfect, 0)
+    kept = S3(evaluations=6, initial=3, each=3, pool=1).fit(base(3), smooth, perfect, 0)
     assert kept.plan == base(3)
     assert max(error for _, error in kept.history) > kept.history[0][1] == 0.0
 
 
+def test_each_litter_sends_its_favourite(smooth: GaussianMixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    search = searched(S3(evaluations=8, initial=8, each=3, pool=4), smooth, calibrate(smooth, 0, (4, 4, 4), 30), 3, 0)
+    pool = [search.space.random(search.rng) for _ in range(12)]
+    scores = torch.tensor([5.0, 1, 2, 3, 9, 8, 7, 9, 0, 0.5, -1, 2])
+    monkeypatch.setattr("isocline.plans.tuners.s3.search.fitted_predictor", lambda *_: lambda _: scores[:, None])
+    assert search._chosen(pool) == [pool[1], pool[6], pool[10]]
+    assert search._chosen(pool[:3]) == pool[:3]
+
+
 def test_calls_and_evaluations_are_counted(smooth: GaussianMixture) -> None:
     calibration = calibrate(smooth, 0, (8, 8, 8), steps=30)
-    tuned = S3(evaluations=13, initial=8, each=3, pool=2, batch=4).fit(base(3), smooth, calibration, 0)
+    tuned = S3(evaluations=13, initial=8, each=3, pool=1, batch=4).fit(base(3), smooth, calibration, 0)
     assert tuned.history[-1][0] == 13
     assert tuned.cost.calls == 3 * 2 * (13 + len(tuned.history))
 
@@ -204,7 +209,7 @@ def test_the_tuned_plan_survives_a_file_and_keeps_guidance_and_threshold(
 ) -> None:
     calibration = calibrate(smooth, 0, (8, 8, 8), steps=30)
     start = replace(base(3), threshold=Threshold())
-    tuned = S3(evaluations=12, initial=8, each=2, pool=2).fit(start, smooth, calibration, 0).plan
+    tuned = S3(evaluations=12, initial=8, each=2, pool=1).fit(start, smooth, calibration, 0).plan
     loaded = Plan.load(tuned.save(tmp_path / "plan.json"))
     x = calibration.held_out.x
     assert torch.equal(tuned.run(smooth, x).x, loaded.run(smooth, x).x)
@@ -236,7 +241,7 @@ def test_schedules_that_fail_are_only_worse_and_conditions_stay_with_their_noise
     model = _Fragile(start.nodes)
     target = 0.9 * cond
     noises = NoiseSet(x, cond, target)
-    tuned = S3(evaluations=30, initial=20, each=5, pool=2, batch=3).fit(
+    tuned = S3(evaluations=30, initial=20, each=5, pool=1, batch=3).fit(
         start, model, Calibration(noises, noises, noises, start), 0
     )
     assert model.broke > 0
@@ -281,14 +286,14 @@ def test_the_search_is_no_worse_than_the_best_of_eight_solvers(bed: str, calls: 
 
 
 @pytest.mark.slow
-def test_the_predictor_earns_its_place(smooth: GaussianMixture) -> None:
-    """The same number of evaluations without it, and without evolution: random schedules only."""
-    found: dict[str, list[float]] = {"s3": [], "unguided": [], "random": []}
+def test_the_search_beats_random_schedules_at_equal_evaluations(smooth: GaussianMixture) -> None:
+    """Guided breeding against drawing; that the predictor ranks at all is tested above."""
+    won = 0
     for seed in range(6):
-        calibration = calibrate(smooth, seed, (64, 64, 2), steps=300)
-        for name, change in (("s3", {}), ("unguided", {"pool": 1}), ("random", {"pool": 1, "initial": 300})):
-            search = searched(S3(evaluations=300, **change), smooth, calibration, 8, seed)
-            found[name].append(math.log(min(search.measured.values())))
-    means = {name: float(np.mean(values)) for name, values in found.items()}
-    assert means["s3"] < means["unguided"]
-    assert sum(a < b for a, b in zip(found["s3"], found["random"], strict=True)) >= 5
+        calibration = calibrate(smooth, seed, (64, 2, 2), steps=200)
+        bred, drawn = (
+            searched(S3(evaluations=300, **change), smooth, calibration, 8, seed)
+            for change in ({}, {"pool": 1, "initial": 300})
+        )
+        won += min(bred.measured.values()) < min(drawn.measured.values())
+    assert won >= 5

@@ -3,11 +3,15 @@ r"""S3: search for a solver schedule by evolution, with a predictor that decides
     measure the known solvers on the usual grids, and random schedules
     until the budget is spent:
         fit the predictor to all measured schedules
-        breed a pool from the best of them, by crossover and mutation
-        measure those of the pool that the predictor ranks first
+        breed litters from the best of them, by crossover and mutation
+        measure that of each litter which the predictor ranks first
 
 Measuring a schedule means running it on the training noises; nothing is differentiated. After each round the best schedule so far
-is tried on the validation noises. The paper's predictor reads a schedule step by step; here it is a small MLP on all steps at once.
+is tried on the validation noises. The paper's predictor reads a schedule step by step and ranks all candidates together; here it is
+a small MLP on all steps at once, and ranks within a litter, which keeps the population varied.
+
+Evolution does most of the work. On the smooth exact mixture, 8 calls and 300 evaluations, it left about half of the error of random
+schedules with or without the predictor; what the predictor adds was within the scatter between seeds.
 """
 
 from __future__ import annotations
@@ -52,7 +56,7 @@ class S3:
         evaluations: schedules that are measured, at most.
         initial: how many of them make the first population: the known solvers, then random schedules.
         each: measured in each round.
-        pool: schedules bred for each one measured, among which the predictor chooses; with 1 nothing is predicted.
+        pool: size of a litter: schedules bred for each one measured, among which the predictor chooses; with 1 it is off.
         parents: best schedules that breed.
         objective: ``(samples, teacher's samples) -> error``; see `isocline.plans.tuners.s3.objective`.
         resolution: size of the fine set of times.
@@ -167,14 +171,15 @@ class _Search:
 
     @torch.no_grad()
     def _chosen(self, pool: list[Schedule]) -> list[Schedule]:
-        """Return the schedules of the pool that the predictor ranks first."""
+        """Return that of each litter which the predictor ranks first."""
         if len(pool) <= self.settings.each:
             return pool
         errors = torch.tensor(list(self.measured.values()))
         rng = self.stream.child(len(self.measured))
         predictor = fitted_predictor(self.space.encoded(list(self.measured)), errors, rng)
-        order = predictor(self.space.encoded(pool)).squeeze(1).argsort()
-        return [pool[k] for k in order[: self.settings.each].tolist()]
+        size = math.ceil(len(pool) / self.settings.each)
+        litters = predictor(self.space.encoded(pool)).squeeze(1).split(size)
+        return [pool[k * size + int(scores.argmin())] for k, scores in enumerate(litters)]
 
     def _try_best(self, count: int) -> None:
         """Try the best schedules on the validation noises, those that were not tried before."""

@@ -1,6 +1,6 @@
 """Tuner by tuner: what a better table gains at equal calls, on noises that nothing was fitted or chosen on.
 
-    python benchmarks/tuners.py [--quick] [--only BED] [--calls 4,5,6,8,10] [--seeds 5]
+    python benchmarks/tuners.py [--quick] [--stored] [--only BED] [--calls 4,5,6,8,10] [--seeds 5]
 
 Beds, all in float64 but the last: smooth mixture (8-D, wide components), sharp mixture (the same means, width 0.1), circle (512
 narrow components in 16-D), perturbed mixture (the smooth one with a smooth error of at most 0.1), Fashion-MNIST (bundled model).
@@ -10,7 +10,8 @@ DPM-Solver++ 2M or UniPC-2, on Karras's grid, or on the log-SNR grid for DPM-Sol
 (basin flips), and the ratios to the base; the last row is the best of the shortlist's classical plans, chosen on validation noises.
 
 Cells are kept in ``runs/tuners`` and taken from there. `--quick`: smooth mixture, 3 seeds, 5, 8 and 10 calls; writes its own table
-``tuners_quick``. Otherwise writes ``docs/benchmarks/tuners.json`` and ``.md``.
+``tuners_quick``. Otherwise writes ``docs/benchmarks/tuners.json`` and ``.md``. `--stored` runs nothing: it writes the page of the
+cells that are there, and says which beds are missing.
 """
 
 from __future__ import annotations
@@ -130,7 +131,7 @@ ROWS = (
     Row("end to end, times and model times", TWO_M, EndToEnd(free=Free(weights=False))),
     Row("end to end", TWO_M, EndToEnd()),
 )
-CLASSICAL = "best classical plan"
+CLASSICAL, QUICK = "best classical plan", "smooth mixture"
 
 
 def bar(calls: int) -> dict[tuple[str, str], float]:
@@ -260,6 +261,30 @@ def verdicts(calls: int, cells: list[dict[str, Any]]) -> list[str]:
     return said
 
 
+def summary(cells: list[dict[str, Any]], key: str) -> list[str]:
+    """Return a row for each tuner: ratios to its base and to the best classical plan, over all calls and seeds of each bed."""
+    beds = list(dict.fromkeys(c["bed"] for c in cells))
+    best = {(c["bed"], c["at"], c["seed"]): c["tuned"][key] for c in cells if c["row"] == CLASSICAL}
+    lines = [f"| {key}; tuner, on base | {' | '.join(beds)} | ahead in |", "|---" * (len(beds) + 2) + "|"]
+    for name in dict.fromkeys(c["row"] for c in cells if c["row"] != CLASSICAL):
+        columns, ahead = [], list[bool]()
+        for bed in beds:
+            mine = [c for c in cells if c["bed"] == bed and c["row"] == name and "tuned" in c]
+            base = [c["tuned"][key] / c["base"][key] for c in mine]
+            classical = [c["tuned"][key] / best[place] for c in mine if (place := (bed, c["at"], c["seed"])) in best]
+            columns.append(
+                f"{geometric(base):.2f}, {geometric(classical):.2f}" if base and classical else "not measured"
+            )
+            ahead += [ratio < 1 for ratio in classical]
+        columns.append(f"{sum(ahead)} of {len(ahead)}")
+        lines.append(f"| {name} | {' | '.join(columns)} |")
+    return lines
+
+
+def seeds_of(bed: str, cells: Sequence[dict[str, Any]]) -> set[int]:
+    return {c["seed"] for c in cells if c["bed"] == bed}
+
+
 def page(result: dict[str, Any]) -> str:
     given, versions = result["settings"], result["versions"]
     lines = [
@@ -270,34 +295,65 @@ def page(result: dict[str, Any]) -> str:
         "seeds with their range. *Calls*: network calls for each noise of a batch that tuning took, the teacher's end points not "
         "counted.",
     ]
+    beds = [QUICK] if given["quick"] else list(BEDS)
+    missing = [bed for bed in beds if bed not in {c["bed"] for c in result["cells"]}]
+    short = [bed for bed in beds if 0 < len(seeds_of(bed, result["cells"])) < given["seeds"]]
+    notes = [f"Not measured: {bed}." for bed in missing]
+    notes += [f"Fewer seeds: {bed}, {len(seeds_of(bed, result['cells']))}." for bed in short]
+    lines += ["", " ".join(notes)] if notes else []
+    if not given["quick"]:
+        lines += [
+            "",
+            "## All calls together",
+            "",
+            "Each pair: the ratio to the base plan, then the ratio to the best classical plan of the shortlist at the same calls; "
+            "below 1 is better; geometric means over calls and seeds. Last: in how many cells it is ahead of that classical plan.",
+        ]
+        for key in ("median", "rms"):
+            lines += ["", *summary(result["cells"], key)]
     for bed in dict.fromkeys(c["bed"] for c in result["cells"]):
         for calls in given["calls"]:
             cells = [c for c in result["cells"] if c["bed"] == bed and c["at"] == calls]
+            if not cells:
+                continue
             lines += ["", f"## {bed}, {calls} calls", "", *table(bed, calls, cells)]
-            if bed == "smooth mixture":
+            if bed == QUICK:
                 lines += ["", *verdicts(calls, cells)]
     return "\n".join(lines) + "\n"
+
+
+def stored(budgets: Sequence[int], seeds: int) -> list[dict[str, Any]]:
+    """Return the cells that are there, in the order of the page."""
+    names = [label(row) for row in (*ROWS, None)]
+    found = [files.read_json(place) for place in RUNS.glob("*.json")]
+    found = [c for c in found if c["row"] in names and c["at"] in budgets and c["seed"] < seeds]
+    return sorted(found, key=lambda c: (list(BEDS).index(c["bed"]), c["at"], names.index(c["row"]), c["seed"]))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="smooth mixture, 3 seeds, 5, 8 and 10 calls")
+    parser.add_argument("--stored", action="store_true", help="write the page of the cells that are there")
     parser.add_argument("--only", choices=list(BEDS))
     parser.add_argument("--calls", default="4,5,6,8,10")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--out", type=Path, default=OUT)
     given = parser.parse_args()
     if given.quick:
-        given.only, given.seeds, given.calls = "smooth mixture", 3, "5,8,10"
+        given.only, given.seeds, given.calls = QUICK, 3, "5,8,10"
     budgets = [int(n) for n in given.calls.split(",")]
     files.ensure_folder(RUNS)
-    cells = [
-        kept(bed, row, calls, seed)
-        for bed in ([given.only] if given.only else BEDS)
-        for seed in range(given.seeds)
-        for calls in budgets
-        for row in (*ROWS, None)
-    ]
+    cells = (
+        stored(budgets, given.seeds)
+        if given.stored
+        else [
+            kept(bed, row, calls, seed)
+            for bed in ([given.only] if given.only else BEDS)
+            for seed in range(given.seeds)
+            for calls in budgets
+            for row in (*ROWS, None)
+        ]
+    )
     result = {
         "settings": {"quick": given.quick, "seeds": given.seeds, "calls": budgets},
         "versions": {"isocline": __version__, "torch": torch.__version__, "python": platform.python_version()},

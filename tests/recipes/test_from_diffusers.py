@@ -12,9 +12,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from isocline._core.errors import BadFile, DataMissing, ExtraMissing, InvalidInput
+from isocline._core.errors import BadFile, DataMissing, ExtraMissing, InvalidInput, Mismatch
 from isocline._core.stream import Stream
 from isocline.plans import grids, solvers
+from isocline.plans.export import PlanScheduler
 from isocline.plans.tuners import EndToEnd, draw_noises
 from isocline.processes import Data, FlowVelocity, Guided, Noise, RectifiedFlow, Tabulated, VPrediction
 from isocline.recipes import Conditions, from_diffusers
@@ -174,6 +175,26 @@ def test_a_guided_text_model_can_be_tuned() -> None:
     assert len(tuned.history) == 2
     assert tuned.history[1][1] != tuned.history[0][1]  # gradients came through the model
     assert tuned.plan.guidance == 3.0
+
+
+def test_a_plan_for_another_scheduler_is_refused() -> None:
+    linear, scaled = from_diffusers(tiny.unet()), from_diffusers(tiny.stable_diffusion())
+    plan = solvers.ddim(linear.process, grids.karras(linear.process, 3, end="zero"))
+    with pytest.raises(
+        Mismatch, match=r"the plan was made for .* but the denoiser is .*compile a plan for that process"
+    ):
+        plan.run(scaled, torch.zeros(1, 4, 8, 8))
+    config = dict(PlanScheduler.from_plan(plan).config)
+    flow = diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0).config
+    assert PlanScheduler.from_config(config).plan == plan
+    for other, message in (
+        (config | {"prediction_type": "flow_prediction"}, "do not have prediction_type 'flow_prediction'"),
+        (config | {"num_train_timesteps": 4000}, "num_train_timesteps must be 1000 for this plan, got 4000"),
+        (dict(flow), r"plan\.to_diffusers\(folder\)"),
+        (dict(diffusers.DPMSolverMultistepScheduler().config), r"plan\.to_diffusers\(folder\)"),
+    ):
+        with pytest.raises(InvalidInput, match=message):
+            PlanScheduler.from_config(other)
 
 
 @torch.no_grad()

@@ -38,6 +38,12 @@ def tune(
         typer.Option(help="End the search after so many network calls on a batch.", min=1),
     ] = None,
     noises: Annotated[str, typer.Option(help="Training, validation and held-out noises.")] = "64,64,256",
+    statistic: Annotated[
+        str, typer.Option(help="Plans are compared by the median or the rms of their distances to the teacher.")
+    ] = "median",
+    features: Annotated[
+        Text, typer.Option(help="module:name of a function from samples to features, for Fréchet distances.")
+    ] = None,
     workers: Annotated[int, typer.Option(help="Processes to spread the search over, by Ray.", min=1)] = 1,
     seed: Annotated[int, typer.Option(help="Seed of all random numbers.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
@@ -51,8 +57,9 @@ def tune(
     """
     from isocline._core.errors import require
     from isocline.recipes.family import entries_named, report, tune_family
-    from isocline.recipes.importing import model_of, numbers, shape_of_text
+    from isocline.recipes.importing import function_named, model_of, numbers, shape_of_text
     from isocline.recipes.portfolio import lines
+    from isocline.recipes.tried import estimated
     from isocline.recipes.workers import on_ray, serially
 
     budgets, sizes, alone = numbers(calls, "--calls"), numbers(noises, "--noises"), out.suffix == ".json"
@@ -75,9 +82,11 @@ def tune(
         seed=seed,
         entries=chosen,
         sizes=(sizes[0], sizes[1], sizes[2]),
+        statistic=statistic,  # type: ignore[arg-type]
         seconds=seconds,
         evaluations=evaluations,
         mapping=mapping,
+        features=None if features is None else function_named(features),
     )
     for n, one in found.items():
         place = out if alone else folder / f"plan-{n}.json"
@@ -88,9 +97,11 @@ def tune(
         for line in lines(one):
             typer.echo(f"  {line}")
         typer.echo(f"{n} calls: {one.name}")
-        typer.echo(f"  best classical  {one.classical.median()}")
-        typer.echo(f"  chosen          {one.held_out.median()}")
-        typer.echo(f"  ratio           {one.ratio}   (held-out median RMS distance to the teacher)")
+        typer.echo(f"  best classical  {estimated(one.classical.errors, one.statistic)}")
+        typer.echo(f"  chosen          {estimated(one.held_out.errors, one.statistic)}")
+        typer.echo(f"  ratio           {one.ratio}   (held-out distance to the teacher, {one.statistic} over noises)")
+        for name, distance in (one.distances or {}).items():
+            typer.echo(f"  Fréchet distance, {name:9} {distance}")
         if not one.complete:
             typer.echo("  the budget ended before all tuners were tried; the same command continues")
         typer.echo(f"  plan            {place}")

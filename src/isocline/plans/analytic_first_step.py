@@ -1,12 +1,12 @@
 r"""Analytic first step: the first output replaced by the one for Gaussian data (Dockhorn et al., GENIE, arXiv 2210.05475).
 
-At the first time a state is nearly all noise, and a network can say little more about the datum than its mean and spread. For data
-``N(0, d^2)`` the prediction is known,
+At the first time a state is nearly all noise, and a network can say little more about the datum than its mean and spread. For
+data ``N(0, d^2)`` the prediction is known,
 
     D = g x_0 ,     g = alpha d^2 / (alpha^2 d^2 + sigma^2) ,
 
-linear in the start. The first call then disappears into the coefficients: in the canonical form ``m_0 = k x_0`` adds ``k B_i0`` to
-``A_i``. GENIE takes the score of ``N(0, I)`` at the end of a variance-preserving process, which is ``d = 1``.
+linear in the start. The first call then disappears into the coefficients: in the canonical form ``m_0 = k x_0`` adds ``k B_i0``
+to ``A_i``. GENIE takes the score of ``N(0, I)`` at the end of a variance-preserving process, which is ``d = 1``.
 
 The first output misses the mean of the data, as a mean would need a constant in each row. A solver whose later rows extrapolate
 from the first output, above all `flow_adams`, then extrapolates the jump to the second.

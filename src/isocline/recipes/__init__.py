@@ -8,6 +8,7 @@ from isocline.recipes.models import StoredModel, load_model, save_model
 from isocline.recipes.own_data import Learned, train_on
 from isocline.recipes.pairs import Pairs, draw_pairs
 from isocline.recipes.portfolio import Chosen, Entry, tune_portfolio
+from isocline.recipes.quality import quality
 from isocline.recipes.sample import sample
 from isocline.recipes.tune import Outcome, tune
 
@@ -27,6 +28,7 @@ __all__ = [
     "fit_denoiser",
     "from_diffusers",
     "load_model",
+    "quality",
     "sample",
     "save_model",
     "train_on",

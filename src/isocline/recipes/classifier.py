@@ -6,6 +6,7 @@ Cross entropy on the 60 000 training images, AdamW, no augmentation; the 10 000 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -107,3 +108,13 @@ def load_classifier(path: str | Path | None = None) -> Classifier:
     except (KeyError, RuntimeError) as error:
         raise BadFile(f"{path} does not hold a classifier of isocline ({type(error).__name__})") from error
     return classifier.eval().requires_grad_(False)
+
+
+@cache
+def _bundled() -> Classifier:
+    return load_classifier()
+
+
+def fashion_features(images: Tensor) -> Tensor:
+    """Return the 64 features (B, 64) of images (B, 1, 28, 28) by the bundled classifier."""
+    return _bundled().features(images.float())

@@ -19,6 +19,8 @@ from isocline._version import __version__
 from isocline.recipes import pictures
 from isocline.recipes.models import StoredModel
 from isocline.recipes.portfolio import PORTFOLIO, Chosen, Entry, tune_portfolio
+from isocline.recipes.quality import Features, quality
+from isocline.recipes.tried import Statistic, estimated, paired_ratio
 from isocline.recipes.workers import Mapping, serially
 
 if TYPE_CHECKING:
@@ -45,9 +47,12 @@ def tune_family(
     seed: int = 0,
     entries: Sequence[Entry] = PORTFOLIO,
     sizes: tuple[int, int, int] = (64, 64, 256),
+    statistic: Statistic = "median",
     seconds: float | None = None,
     evaluations: int | None = None,
     mapping: Mapping = serially,
+    features: Features | None = None,
+    real: Tensor | None = None,
 ) -> dict[int, Chosen]:
     """Search a plan for each number of calls and write ``plan-N.json``, ``report.json`` and ``tradeoff.png`` to `folder`.
 
@@ -58,11 +63,14 @@ def tune_family(
         seed: of everything.
         entries: tuners.
         sizes: numbers of training, validation and held-out noises.
+        statistic: by which plans are compared; see `tune_portfolio`.
         seconds: limit for all searches together, shared evenly.
         evaluations: limit of network calls on a batch, for each search.
         mapping: how entries are run; see `isocline.recipes.workers`.
+        features: ``samples (B, *) -> numbers (B, F)``, for the Fréchet distances of `quality` in the report.
+        real: data (M, *) that they are to; the teacher's samples by default.
     """
-    folder, found = files.ensure_folder(folder), {}
+    folder, found, cond = files.ensure_folder(folder), dict[int, Chosen](), _labels(model.classes)
     for n in calls:
         share = None if seconds is None else seconds / len(calls)
         found[n] = tune_portfolio(
@@ -70,12 +78,17 @@ def tune_family(
             model.shape,
             Budget(calls=n, seconds=share, evaluations=evaluations),
             rng=Stream(seed, "tune"),
-            cond=_labels(model.classes),
+            cond=cond,
             sizes=sizes,
+            statistic=statistic,
+            calibration=next((one.calibration for one in found.values()), None),
             entries=entries,
             folder=folder / f"search-{n}",
             mapping=mapping,
         )
+        if features is not None:
+            distances = quality(found[n], model.denoiser, features, real=real, rng=seed, cond=cond)
+            found[n] = found[n]._replace(distances=distances)
         found[n].plan.save(folder / f"plan-{n}.json")
         files.write_json(folder / "report.json", report(found, seed, model.denoiser.guidance))
     if len(found) > 1:
@@ -103,13 +116,15 @@ def _facts(calls: int, one: Chosen) -> dict[str, Any]:
     return {
         "calls": calls,
         "chosen": one.name,
+        "statistic": one.statistic,
         "error": asdict(one.held_out.median()),
         "rms": one.held_out.rms(),
         "classical_error": asdict(one.classical.median()),
         "classical_rms": one.classical.rms(),
-        "ratio": asdict(one.ratio),
-        "rms_ratio": asdict(one.rms_ratio),
+        "ratio": asdict(paired_ratio(one.held_out.errors, one.classical.errors, "median")),
+        "rms_ratio": asdict(paired_ratio(one.held_out.errors, one.classical.errors, "rms")),
         "teacher": {"method": one.calibration.teacher.provenance.method, "calls": one.calibration.teacher.calls},
+        "frechet": {name: asdict(distance) for name, distance in (one.distances or {}).items()},
         "held_out_noises": len(one.calibration.held_out),
         "cost": one.cost.as_dict(),
         "complete": one.complete,
@@ -117,7 +132,7 @@ def _facts(calls: int, one: Chosen) -> dict[str, Any]:
             {
                 "name": t.name,
                 "round": t.round,
-                "validation_median": None if t.errors is None else t.score,
+                "validation_error": None if t.errors is None else t.score(one.statistic),
                 "cost": t.cost.as_dict(),
                 "reason": t.reason,
             }
@@ -127,21 +142,23 @@ def _facts(calls: int, one: Chosen) -> dict[str, Any]:
 
 
 def tradeoff(found: dict[int, Chosen]) -> Figure:
-    """Return a picture of the held-out median error against network calls, with intervals."""
+    """Return a picture of the held-out error against network calls, with intervals."""
     from matplotlib.figure import Figure
 
     picture = Figure(figsize=(5.5, 3.6), layout="constrained")
     axes, calls = picture.subplots(), list(found)
+    statistic = next(iter(found.values())).statistic
     for name, colour, measured in (
         ("best classical plan", pictures.INK, [one.classical for one in found.values()]),
         ("tuned", pictures.ACCENT, [one.held_out for one in found.values()]),
     ):
-        medians = [m.median() for m in measured]
-        low = [m.value - m.low for m in medians]
-        high = [m.high - m.value for m in medians]
+        errors = [estimated(m.errors, statistic) for m in measured]
+        low = [e.value - e.low for e in errors]
+        high = [e.high - e.value for e in errors]
         axes.errorbar(
-            calls, [m.value for m in medians], yerr=[low, high], color=colour, marker="o", capsize=3, label=name
+            calls, [e.value for e in errors], yerr=[low, high], color=colour, marker="o", capsize=3, label=name
         )
-    axes.set(xlabel="network calls", ylabel="RMS distance to the teacher, median", yscale="log", xticks=calls)
+    how = "median" if statistic == "median" else "root mean square"
+    axes.set(xlabel="network calls", ylabel=f"distance to the teacher, {how}", yscale="log", xticks=calls)
     axes.legend(frameon=False)
     return picture

@@ -99,21 +99,37 @@ def _given(shape: tuple[int, ...] | None, source: str) -> tuple[int, ...]:
     return shape
 
 
+def function_named(source: str) -> Callable[..., Any]:
+    """Return the function, or other callable, that ``package.module:name`` names.
+
+    >>> function_named("math:sqrt")(4)
+    2.0
+    """
+    found = _named(source)
+    if not callable(found):
+        raise InvalidInput(f"{source} is a {type(found).__name__}, not a function")
+    return found
+
+
 def _imported(source: str) -> Any:
+    found = _named(source)
+    is_maker = callable(found) and not isinstance(found, nn.Module | Denoiser)
+    return found() if is_maker else found
+
+
+def _named(source: str) -> Any:
     module, colon, name = source.partition(":")
     if not colon or not name:
-        raise InvalidInput(f"there is no file or folder {source}; a model in Python is named package.module:name")
+        raise InvalidInput(f"there is no file or folder {source}; what is in Python is named package.module:name")
     sys.path.insert(0, str(Path.cwd()))
     try:
-        found = getattr(importlib.import_module(module), name)
+        return getattr(importlib.import_module(module), name)
     except ImportError as error:
         raise InvalidInput(f"cannot import {module}: {error}") from error
     except AttributeError as error:
         raise InvalidInput(f"{module} has no {name!r}") from error
     finally:
         sys.path.pop(0)
-    is_maker = callable(found) and not isinstance(found, nn.Module | Denoiser)
-    return found() if is_maker else found
 
 
 def shape_of_text(text: str | None) -> tuple[int, ...] | None:

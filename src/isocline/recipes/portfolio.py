@@ -1,9 +1,10 @@
 """The verb `tune_portfolio`: try every family that fits, and keep the simplest plan that nothing beats.
 
-Three rounds, each of which starts from the best plan before it: classical solvers on their grids; tuners without gradients; tuners
-with gradients. Everything is fitted on training noises and compared on validation noises; only the chosen plan and the best
-classical one are measured on held-out noises. A more complicated plan is chosen only where its advantage on the validation
-noises exceeds the interval of the paired ratio.
+Three rounds, each of which starts from the best plan before it: classical solvers on their grids; tuners without
+gradients; tuners with gradients. Of a long list of classical plans only those that do best on a few noises are compared on
+all. Everything is fitted on training noises and compared on validation noises; only the chosen plan and the best classical
+one are measured on held-out noises. A more complicated plan is chosen only where its advantage on the validation noises
+exceeds the interval of the paired ratio.
 """
 
 from __future__ import annotations
@@ -15,10 +16,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
 
 from isocline._core.errors import IsoclineError, require
-from isocline._core.estimate import Budget, Cost, Estimate, bootstrap, bootstrap_median
+from isocline._core.estimate import Budget, Cost, Estimate
 from isocline._core.progress import progress
 from isocline._core.stream import Stream, as_stream
 from isocline.plans.candidate import Candidate
@@ -30,6 +30,7 @@ from isocline.plans.tuners import (
     GITS,
     IIA,
     LD3,
+    S3,
     Bespoke,
     Calibration,
     DCSolver,
@@ -37,6 +38,7 @@ from isocline.plans.tuners import (
     EndToEnd,
     Free,
     Measured,
+    NoiseSet,
     OptimalSteps,
     TimeAligner,
     draw_noises,
@@ -46,8 +48,8 @@ from isocline.plans.tuners.recompile import solver_of
 from isocline.plans.tuners.tuner import Tuner
 from isocline.processes import Denoiser
 from isocline.recipes.search_store import Store
-from isocline.recipes.shortlist import shortlist_of
-from isocline.recipes.tried import Tried
+from isocline.recipes.shortlist import every_classical
+from isocline.recipes.tried import Statistic, Tried, estimated, paired_ratio
 from isocline.recipes.tune import heun_teacher
 from isocline.recipes.workers import Mapping, serially
 
@@ -60,13 +62,19 @@ class Entry:
         name: how reports call it.
         tuner: the method with its settings.
         gradients: whether it needs a differentiable model; such entries come last.
+        share: of the time of its round, where time is limited, relative to that of the others.
     """
 
     name: str
     tuner: Tuner
     gradients: bool = False
+    share: float = 1.0
 
 
+SCREEN, KEPT = (
+    16,
+    24,
+)  # a long list of classical plans is screened on so many validation noises, and the best of it compared on all
 GRADIENT_FREE = 0.4  # of the seconds may be gone when the tuners with gradients begin
 PORTFOLIO: tuple[Entry, ...] = (
     Entry("GITS", GITS()),
@@ -75,9 +83,10 @@ PORTFOLIO: tuple[Entry, ...] = (
     Entry("IIA", IIA()),
     Entry("DC-Solver", DCSolver()),
     Entry("DPM-Solver-v3", DPMSolverV3()),
-    Entry("end to end", EndToEnd(steps=300), gradients=True),
+    Entry("S3", S3(evaluations=200)),
+    Entry("end to end", EndToEnd(steps=300), gradients=True, share=3.0),
     Entry("times and model times", EndToEnd(free=Free(weights=False)), gradients=True),
-    Entry("end to end, squared", EndToEnd(steps=300, power=2.0), gradients=True),
+    Entry("end to end, squared", EndToEnd(steps=300, power=2.0), gradients=True, share=2.0),
     Entry("LD3", LD3(), gradients=True),
     Entry("DSS", DSS(), gradients=True),
     Entry("Bespoke", Bespoke(), gradients=True),
@@ -93,12 +102,13 @@ class Chosen(NamedTuple):
         name: of the entry that made it.
         held_out: it on held-out noises.
         classical: the best classical plan on the same noises.
-        ratio: of the two medians, paired by noise, with its interval.
-        rms_ratio: of the two root mean squares.
+        ratio: of their errors in the statistic of the search, paired by noise, with its interval.
+        statistic: by which the search compared plans.
         tried: everything that was tried, the classical plans first.
         calibration: noises and teacher.
         cost: of the whole search: network calls of all batches, seconds.
         complete: False where the budget ended the search early; the best plan so far is the result.
+        distances: Fréchet distances by `isocline.recipes.quality`, where they were measured.
     """
 
     plan: Plan
@@ -106,11 +116,12 @@ class Chosen(NamedTuple):
     held_out: Measured
     classical: Measured
     ratio: Estimate
-    rms_ratio: Estimate
+    statistic: Statistic
     tried: list[Tried]
     calibration: Calibration
     cost: Cost
     complete: bool
+    distances: dict[str, Estimate] | None = None
 
 
 def tune_portfolio(
@@ -119,11 +130,13 @@ def tune_portfolio(
     budget: Budget | int,
     *,
     rng: Stream | int,
-    cond: Callable[[int], Tensor] | None = None,
+    cond: Callable[[int], Any] | None = None,
     end: End = "zero",
     sizes: tuple[int, int, int] = (64, 64, 256),
+    statistic: Statistic = "median",
     teacher: Plan | None = None,
     shortlist: Sequence[Candidate] | None = None,
+    calibration: Calibration | None = None,
     entries: Sequence[Entry] = PORTFOLIO,
     dtype: torch.dtype = torch.float32,
     folder: str | Path | None = None,
@@ -137,28 +150,34 @@ def tune_portfolio(
         budget: ``Budget(calls=6)`` or just 6: network calls of the plan; with ``seconds`` the search ends in time, with
             ``evaluations`` after so many calls of the network on a batch. What was found so far is the result.
         rng: stream or seed of everything.
-        cond: ``n -> conditions`` of n samples, for conditional models.
+        cond: ``n -> conditions`` of n samples, a tensor (n, ...) or `Conditions`, for conditional models.
         end: where sampling ends, ``"zero"`` noise or the process's ``"t_min"``.
         sizes: numbers of training, validation and held-out noises.
+        statistic: of the distances to the teacher by which plans are compared: ``"median"``, or ``"rms"`` where the few large
+            errors of sharp problems matter.
         teacher: what defines the target; 100 Heun steps by default.
-        shortlist: classical plans of the first round; those of `shortlist_of` by default.
+        shortlist: classical plans of the first round; those of `every_classical` by default.
+        calibration: noises and teacher of another search for the same model and the same arguments, which saves the teacher's runs.
         entries: tuners of the other rounds.
         dtype: precision of the states.
         folder: keeps every plan that was tried; the same call continues an interrupted search.
         mapping: how the entries of a round are run; `isocline.recipes.workers.on_ray` spreads them over processes.
     """
     budget = Budget(calls=budget) if isinstance(budget, int) else budget
+    require(statistic in ("median", "rms"), f"plans are compared by 'median' or 'rms', not {statistic!r}")
     require(budget.calls is not None, "tuning a sampler needs a budget of calls, for example Budget(calls=6)")
     stream, began, calls = as_stream(rng), time.monotonic(), denoiser.calls
     teacher = teacher or heun_teacher(denoiser, end=end)
-    store = Store(folder, _identity(denoiser, shape, budget.calls, sizes, teacher, stream, dtype))  # type: ignore[arg-type]
-    calibration = store.calibration()
+    store = Store(folder, _identity(denoiser, shape, budget.calls, sizes, teacher, stream, dtype, statistic))  # type: ignore[arg-type]
+    stored = store.calibration()
+    calibration = stored or calibration
     if calibration is None:
         with progress("teacher", sum(sizes)) as bar:
             calibration = draw_noises(teacher, denoiser, shape, sizes, stream, cond=cond, dtype=dtype, bar=bar)
+    if stored is None:
         store.keep_calibration(calibration)
-    search = _Search(denoiser, calibration, budget, stream, store, mapping, began, calls)
-    search.classical(shortlist_of(denoiser.process) if shortlist is None else shortlist, end)
+    search = _Search(denoiser, calibration, budget, stream, store, mapping, began, calls, statistic)
+    search.classical(every_classical(denoiser.process, end) if shortlist is None else shortlist, end)
     search.round(1, [entry for entry in entries if not entry.gradients])
     search.round(2, [entry for entry in entries if entry.gradients])
     return search.result()
@@ -171,7 +190,8 @@ def _identity(
     sizes: tuple[int, ...],
     teacher: Plan,
     rng: Stream,
-    dtype: Any,
+    dtype: torch.dtype,
+    statistic: Statistic,
 ) -> dict[str, Any]:
     return {
         "process": denoiser.process.describe(),
@@ -182,6 +202,7 @@ def _identity(
         "teacher": [teacher.provenance.method, teacher.calls, float(teacher.times[-1])],
         "rng": [rng.seed, rng.name],
         "dtype": str(dtype),
+        "statistic": statistic,
     }
 
 
@@ -195,30 +216,38 @@ class _Search:
     mapping: Mapping
     began: float
     calls: int
+    statistic: Statistic
     tried: list[Tried] = field(default_factory=list)
     complete: bool = True
 
     def classical(self, shortlist: Sequence[Candidate], end: End) -> None:
-        """Try the candidates; those that cannot use so many calls say why."""
+        """Try the candidates, of a long list those that do best on a few noises; those that cannot use so many calls say why."""
+        if len(shortlist) > KEPT:
+            few = self.calibration.validation.take(slice(SCREEN))
+            screened = [self._candidate(candidate, end, few) for candidate in shortlist]
+            order = sorted(range(len(shortlist)), key=lambda k: self._score(screened[k]))
+            shortlist = [shortlist[k] for k in order[:KEPT]]
         for candidate in shortlist:
-            self.tried.append(self.store.recalled(candidate.name, 0) or self._candidate(candidate, end))
+            self.tried.append(
+                self.store.recalled(candidate.name, 0) or self._candidate(candidate, end, self.calibration.validation)
+            )
             self.store.keep(self.tried[-1])
         reasons = [one.reason for one in self.tried if one.plan is None]
         require(
             any(one.plan is not None for one in self.tried), f"no classical plan fits: {reasons[-1] if reasons else ''}"
         )
 
-    def _candidate(self, candidate: Candidate, end: End) -> Tried:
+    def _candidate(self, candidate: Candidate, end: End, noises: NoiseSet) -> Tried:
         process, guidance = self.denoiser.process, self.denoiser.guidance
         try:
             plan = candidate.compile(process, self.budget.calls, end).for_guidance(guidance)  # type: ignore[arg-type]
-            return Tried(candidate.name, 0, plan, measure(plan, self.denoiser, self.calibration.validation).errors)
+            return Tried(candidate.name, 0, plan, measure(plan, self.denoiser, noises).errors)
         except IsoclineError as error:
             return Tried(candidate.name, 0, None, reason=str(error))
 
     def round(self, number: int, entries: Sequence[Entry]) -> None:
         """Try `entries` from the best plan so far that a solver made."""
-        base = min((one for one in self.tried if one.plan and _compiled(one.plan)), key=lambda one: one.score).plan
+        base = min((one for one in self.tried if one.plan and _compiled(one.plan)), key=self._score).plan
         assert base is not None
         known = {entry.name: self.store.recalled(entry.name, number) for entry in entries}
         self.tried += [one for one in known.values() if one is not None]
@@ -228,15 +257,19 @@ class _Search:
             for one in self.mapping(_fit, jobs):
                 self.tried.append(one)
                 self.store.keep(one)
-                bar.advance(1, f"best so far {min(t.score for t in self.tried):.4f}")
+                bar.advance(1, f"best so far {min(map(self._score, self.tried)):.4f}")
+
+    def _score(self, one: Tried) -> float:
+        return one.score(self.statistic)
 
     def _jobs(self, base: Plan, number: int, entries: Sequence[Entry]) -> Iterator[tuple[Any, ...]]:
-        """Yield what `_fit` takes, as long as the budget lasts; each entry may use an equal share of the time left."""
-        share = GRADIENT_FREE if number == 1 else 1.0
+        """Yield what `_fit` takes, as long as the budget lasts; each entry may use its share of the time left."""
+        limit = GRADIENT_FREE if number == 1 else 1.0
         for place, entry in enumerate(entries):
             left = None
             if self.budget.seconds is not None:
-                left = (share * self.budget.seconds - (time.monotonic() - self.began)) / (len(entries) - place)
+                share = entry.share / sum(other.share for other in entries[place:])
+                left = share * (limit * self.budget.seconds - (time.monotonic() - self.began))
             spent = self.budget.evaluations is not None and self.denoiser.calls - self.calls >= self.budget.evaluations
             if spent or (left is not None and left <= 0):
                 self.complete = False
@@ -245,8 +278,8 @@ class _Search:
 
     def result(self) -> Chosen:
         """Choose on the validation noises, then measure on the held-out ones."""
-        best = simplest(self.tried)
-        first = min((one for one in self.tried if one.round == 0), key=lambda one: one.score)
+        best = simplest(self.tried, self.statistic)
+        first = min((one for one in self.tried if one.round == 0), key=self._score)
         assert best.plan is not None
         assert first.plan is not None
         classical = measure(first.plan, self.denoiser, self.calibration.held_out)
@@ -254,7 +287,7 @@ class _Search:
         fits = sum((one.cost for one in self.tried), Cost())
         calls = max(self.denoiser.calls - self.calls, int(fits.calls))
         cost = Cost(calls, fits.vjps, time.monotonic() - self.began)
-        origin = replace(best.plan.provenance, error=held_out.median(), cost=cost.as_dict())
+        origin = replace(best.plan.provenance, error=estimated(held_out.errors, self.statistic), cost=cost.as_dict())
         plan = replace(best.plan, provenance=origin)
         self.store.keep_result(plan)
         return Chosen(
@@ -262,8 +295,8 @@ class _Search:
             best.name,
             replace(held_out, plan=plan),
             classical,
-            _ratio(held_out.errors, classical.errors, _medians),
-            _ratio(held_out.errors, classical.errors, _squares),
+            paired_ratio(held_out.errors, classical.errors, self.statistic),
+            self.statistic,
             self.tried,
             self.calibration,
             cost,
@@ -289,29 +322,21 @@ def _fit(
         return Tried(entry.name, number, None, reason=str(error))
 
 
-def simplest(tried: Sequence[Tried]) -> Tried:
+def simplest(tried: Sequence[Tried], statistic: Statistic = "median") -> Tried:
     """Return the plan of the earliest round that the best of all does not beat beyond the interval of their paired ratio."""
-    found = sorted((one for one in tried if one.plan is not None), key=lambda one: one.score)
+    found = sorted((one for one in tried if one.plan is not None), key=lambda one: one.score(statistic))
     best = found[0]
     for number in range(best.round):
         here = next((one for one in found if one.round == number), None)
-        if here is not None and _ratio(best.errors, here.errors, _medians).high >= 1:
+        if here is not None and _tie(best, here, statistic):
             return here
     return best
 
 
-def _ratio(a: Tensor | None, b: Tensor | None, statistic: Callable[[Tensor], Tensor]) -> Estimate:
-    assert a is not None
-    assert b is not None
-    return bootstrap(lambda x, y: statistic(x) / statistic(y), a.double(), b.double(), rng=0)
-
-
-def _medians(errors: Tensor) -> Tensor:
-    return errors.median(-1).values
-
-
-def _squares(errors: Tensor) -> Tensor:
-    return errors.square().mean(-1).sqrt()
+def _tie(best: Tried, other: Tried, statistic: Statistic) -> bool:
+    assert best.errors is not None
+    assert other.errors is not None
+    return paired_ratio(best.errors, other.errors, statistic).high >= 1
 
 
 def _compiled(plan: Plan) -> bool:
@@ -324,9 +349,9 @@ def _compiled(plan: Plan) -> bool:
 
 def lines(found: Chosen) -> list[str]:
     """Return the search as text, one line for each plan, the best first, and those that did not fit with their reasons."""
-    ranked = sorted((one for one in found.tried if one.plan is not None), key=lambda one: one.score)
+    ranked = sorted((one for one in found.tried if one.plan is not None), key=lambda one: one.score(found.statistic))
     shown = [
-        f"{one.name:44} {bootstrap_median(one.errors, 0)!s:28} {one.cost.calls:8.0f} calls {one.cost.seconds:7.1f} s"
+        f"{one.name:44} {estimated(one.errors, found.statistic)!s:28} {one.cost.calls:8.0f} calls {one.cost.seconds:7.1f} s"
         for one in ranked
         if one.errors is not None
     ]

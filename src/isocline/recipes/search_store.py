@@ -15,6 +15,7 @@ from isocline._core.errors import Mismatch
 from isocline._core.estimate import Cost
 from isocline.plans.plan import Plan
 from isocline.plans.tuners import Calibration, NoiseSet
+from isocline.recipes.diffusers import Conditions
 from isocline.recipes.tried import Tried
 
 SETS = ("train", "validation", "held_out")
@@ -52,15 +53,16 @@ class Store:
         return Calibration(train, validation, held_out, Plan.load(self.folder / "teacher.json"))
 
     def keep_calibration(self, calibration: Calibration) -> None:
-        """Write noises, conditions, targets and teacher."""
+        """Write noises, conditions (tensors or `Conditions`), targets and teacher."""
         if self.folder is None:
             return
-        sets = {name: getattr(calibration, name) for name in SETS}
-        parts = {
-            f"{name}.{part}": getattr(found, part) for name, found in sets.items() for part in ("x", "cond", "target")
-        }
+        parts: dict[str, Tensor] = {}
+        for name in SETS:
+            found = getattr(calibration, name)
+            parts |= {f"{name}.x": found.x, f"{name}.target": found.target}
+            parts |= _flat(f"{name}.cond", found.cond.arguments if isinstance(found.cond, Conditions) else found.cond)
         calibration.teacher.save(self.folder / "teacher.json")
-        files.write_tensors(self.folder / "noises.safetensors", {k: v for k, v in parts.items() if v is not None})
+        files.write_tensors(self.folder / "noises.safetensors", parts)
 
     def recalled(self, name: str, number: int) -> Tried | None:
         """Return what an earlier run found for the entry `name` of a round."""
@@ -103,4 +105,20 @@ class Store:
 
 
 def _noises(tensors: dict[str, Tensor], name: str) -> NoiseSet:
-    return NoiseSet(tensors[f"{name}.x"], tensors.get(f"{name}.cond"), tensors[f"{name}.target"])
+    cond = _nested(tensors, f"{name}.cond")
+    return NoiseSet(
+        tensors[f"{name}.x"], Conditions(**cond) if isinstance(cond, dict) else cond, tensors[f"{name}.target"]
+    )
+
+
+def _flat(name: str, value: Any) -> dict[str, Tensor]:
+    """Return the tensors in nested dictionaries by their path, such as ``train.cond/added_cond_kwargs/time_ids``."""
+    if isinstance(value, dict):
+        return {key: leaf for k, v in value.items() for key, leaf in _flat(f"{name}/{k}", v).items()}
+    return {} if value is None else {name: value.contiguous()}
+
+
+def _nested(tensors: dict[str, Tensor], name: str) -> Any:
+    """Return what `_flat` stored under `name`: None, a tensor or a dictionary."""
+    inner = dict.fromkeys(key[len(name) + 1 :].split("/")[0] for key in tensors if key.startswith(f"{name}/"))
+    return {key: _nested(tensors, f"{name}/{key}") for key in inner} if inner else tensors.get(name)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
-from torch import Tensor
 
 from isocline._core.errors import IsoclineError, require
 from isocline._core.estimate import Budget, Estimate
@@ -55,7 +55,7 @@ def tune(
     budget: Budget | int,
     *,
     rng: Stream | int,
-    cond: Callable[[int], Tensor] | None = None,
+    cond: Callable[[int], Any] | None = None,
     end: End = "zero",
     sizes: tuple[int, int, int] = (64, 64, 256),
     teacher: Plan | None = None,
@@ -70,7 +70,7 @@ def tune(
         shape: shape of one datum, for example (1, 28, 28).
         budget: ``Budget(calls=6)`` or just 6; with ``seconds`` the tuner stops in time.
         rng: stream or seed of all noises.
-        cond: ``n -> conditions`` of n samples, for conditional models.
+        cond: ``n -> conditions`` of n samples, a tensor (n, ...) or `Conditions`, for conditional models.
         end: where sampling ends, ``"zero"`` noise or the process's ``"t_min"``.
         sizes: numbers of training, validation and held-out noises.
         teacher: the plan that defines the target; 100 Heun steps by default.

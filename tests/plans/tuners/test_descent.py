@@ -185,3 +185,18 @@ def test_a_loss_that_is_no_number_is_named() -> None:
     calibration = replace(CALIBRATION, train=replace(CALIBRATION.train, target=torch.full((8, 8), math.nan)))
     with pytest.raises(NotFinite, match="the loss of DSS became nan at step 0"):
         fit("DSS", calibration=calibration)
+
+
+def test_where_time_ends_first_rates_fall_with_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    rates, now, step = list[float](), [0.0], torch.optim.Adam.step
+
+    def watched(optimizer: torch.optim.Adam, *args: Any) -> Any:
+        rates.append(optimizer.param_groups[0]["lr"])
+        now[0] += 1.0  # each step takes a second
+        return step(optimizer, *args)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", watched)
+    monkeypatch.setattr("isocline.plans.tuners.descent.time.monotonic", lambda: now[0])
+    EndToEnd(steps=1000, batch=4, rate=0.1).fit(BASE, MODEL, CALIBRATION, 0, seconds=9.5)
+    expected = [0.05 * (1 + math.cos(math.pi * k / 9.5)) for k in range(10)]
+    assert rates == pytest.approx(expected)

@@ -27,7 +27,7 @@ from isocline.plans.tuners import (
 )
 from isocline.plans.tuners.dpm_solver_v3 import running_simpson, simpson, statistics_times
 from isocline.plans.tuners.empirical_statistics import EmpiricalStatistics, Moments, clock, jvp, measure_moments
-from isocline.processes import EDM, Denoiser, GaussianProcess, Noise, RectifiedFlow, VariancePreserving, wrap
+from isocline.processes import EDM, Data, Denoiser, GaussianProcess, Noise, RectifiedFlow, VariancePreserving, wrap
 from isocline.processes.exact import GaussianMixture
 
 PROCESS = EDM()
@@ -489,3 +489,16 @@ def test_a_network_without_a_forward_derivative_is_named() -> None:
     t = torch.tensor(1.0, dtype=torch.float64)
     with pytest.raises(InvalidInput, match="differentiated forward"):
         jvp(network, torch.ones(2, 2), t, torch.ones(2, 2), torch.zeros_like(t), None)
+
+
+def test_attention_has_a_forward_derivative() -> None:
+    def attend(x: Tensor, t: Tensor) -> Tensor:
+        rows = x.reshape(len(x), 1, 4, 8)  # one head, four places
+        return torch.nn.functional.scaled_dot_product_attention(rows, rows.flip(2), rows).reshape(x.shape)
+
+    network, t = wrap(attend, PROCESS, Data()), torch.tensor(1.0, dtype=torch.float64)
+    x, v = (Stream(k).normal((3, 32), dtype=torch.float64) for k in (0, 1))
+    value, slope = jvp(network, x, t, v, torch.zeros_like(t), None)
+    above, below = (network(x + sign * 1e-5 * v, t) for sign in (1, -1))
+    close(slope, (above - below) / 2e-5, rtol=1e-6, atol=1e-8)
+    close(value, network(x, t))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,10 +18,13 @@ from isocline.processes import Denoiser
 
 @dataclass(frozen=True)
 class NoiseSet:
-    """Start states `x` (N, *), conditions (N, ...) or None, and the teacher's end states `target` (N, *)."""
+    """Start states `x` (N, *), conditions `cond` and the teacher's end states `target` (N, *).
+
+    Conditions are None, a tensor (N, ...), or what is cut like one, such as `isocline.recipes.Conditions`.
+    """
 
     x: Tensor
-    cond: Tensor | None
+    cond: Any
     target: Tensor
 
     def __post_init__(self) -> None:
@@ -51,9 +55,8 @@ class Calibration:
     teacher: Plan
 
     def __post_init__(self) -> None:
-        for name, least in (("train", 2), ("validation", 2), ("held_out", 2)):
-            found = len(getattr(self, name))
-            require(found >= least, f"the {name} set needs at least {least} noises, got {found}")
+        for name in ("train", "validation", "held_out"):
+            _require_enough(name, len(getattr(self, name)))
 
     def check_comparable(self, plan: Plan) -> None:
         """Refuse a plan that starts or ends at another time than the teacher."""
@@ -65,6 +68,10 @@ class Calibration:
         )
 
 
+def _require_enough(name: str, found: int) -> None:
+    require(found >= 2, f"the {name} set needs at least 2 noises, got {found}")
+
+
 def draw_noises(
     teacher: Plan,
     denoiser: Denoiser,
@@ -72,7 +79,7 @@ def draw_noises(
     sizes: tuple[int, int, int],
     rng: Stream,
     *,
-    cond: Callable[[int], Tensor] | None = None,
+    cond: Callable[[int], Any] | None = None,
     batch: int = 64,
     dtype: torch.dtype = torch.float32,
     bar: Progress | None = None,
@@ -85,12 +92,14 @@ def draw_noises(
         shape: shape of one datum.
         sizes: numbers of train, validation and held-out noises.
         rng: each set is a child stream of it, so growing one does not change the others.
-        cond: ``n -> conditions`` of n samples.
+        cond: ``n -> conditions`` of n samples, a tensor (n, ...) or what can be cut like one.
         batch: samples in each teacher batch.
         dtype: precision of the states.
         bar: progress to advance by one for each sample.
     """
     require(not teacher.stochastic, "a teacher must be deterministic")
+    for name, size in zip(("train", "validation", "held_out"), sizes, strict=True):
+        _require_enough(name, size)  # before the teacher runs
     sets = []
     for name, size in zip(("train", "validation", "held out"), sizes, strict=True):
         x = teacher.start((size, *shape), rng.child(name), dtype=dtype)

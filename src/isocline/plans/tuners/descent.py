@@ -173,10 +173,18 @@ class Descent:
     ) -> None:
         """Take so many steps down the `loss` (plan, indices of noises) of the student's plan; rates fall to zero along a cosine.
 
+        Where the time ends before the steps do, the cosine follows the clock.
+
         Every `check_every` steps, at the end and when late the plan is offered to `best`.
         """
         leaves = [leaf for group in optimizer.param_groups for leaf in group["params"]]
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda k: 0.5 * (1 + math.cos(math.pi * k / steps)))
+        began = time.monotonic()
+
+        def done(k: int) -> float:
+            clock = 0.0 if self.end is None else (time.monotonic() - began) / max(self.end - began, 1e-9)
+            return min(max(k / steps, clock), 1.0)
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda k: 0.5 * (1 + math.cos(math.pi * done(k))))
         last, late = self.step + steps, False
         while self.step < last and not late:
             batches.run(lambda index: hand(leaves, self.gradients(loss(student(), index), leaves)))

@@ -29,6 +29,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from isocline._core import files
 from isocline._core.errors import BadFile, InvalidInput, require
@@ -235,7 +236,7 @@ def jvp(denoiser: Denoiser, x: Tensor, t: Tensor, dx: Tensor, dt: Tensor, cond: 
     """
     denoiser.vjps += 1
     try:
-        with forward_ad.dual_level():
+        with sdpa_kernel(SDPBackend.MATH), forward_ad.dual_level():  # fused attention has no forward derivative
             dual = denoiser.predict(_dual(x, dx), _dual(t, dt), cond).x0
             data, tangent = forward_ad.unpack_dual(dual)
     except (NotImplementedError, RuntimeError) as error:

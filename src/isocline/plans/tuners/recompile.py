@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from inspect import signature
 from typing import Any
 
 from torch import Tensor
@@ -20,7 +21,7 @@ def compiler_of(plan: Plan) -> Callable[[Tensor], Plan]:
     A plan from `on_times` is compiled by the solver under it, so a tuner of times can be followed by another tuner.
 
     Raises:
-        InvalidInput: no solver made the plan.
+        InvalidInput: no solver made the plan, or it was changed after its solver had made it.
     """
     name, settings = solver_of(plan)
     solver = getattr(solvers, name)
@@ -29,7 +30,11 @@ def compiler_of(plan: Plan) -> Callable[[Tensor], Plan]:
 
 
 def solver_of(plan: Plan) -> tuple[str, dict[str, Any]]:
-    """Return the name and settings of the solver that made `plan`, before any tuner of times."""
+    """Return the name and settings of the solver that made `plan`, before any tuner of times.
+
+    Raises:
+        InvalidInput: no solver made the plan, or it was changed after its solver had made it.
+    """
     origin = plan.provenance
     name, settings = (
         origin.settings.get("solver", origin.method),
@@ -37,6 +42,12 @@ def solver_of(plan: Plan) -> tuple[str, dict[str, Any]]:
     )
     if name not in solvers.__all__:
         raise InvalidInput(f"a plan made by {name!r} cannot be compiled again; start from a solver's plan")
+    changes = [key for key in settings if key not in signature(getattr(solvers, name)).parameters]
+    if changes:
+        raise InvalidInput(
+            f"a plan of {name} that {', '.join(changes)} has changed cannot be compiled again; start from the solver's own plan, "
+            "and change the result"
+        )
     return name, settings
 
 

@@ -5,6 +5,7 @@ Four promises: budget in, plan out; order is a tested property; error is an outp
     import isocline as iso
     samples = iso.sample(denoiser, (16, 1, 28, 28), iso.Budget(calls=8), rng=0)
     outcome = iso.tune(denoiser, (1, 28, 28), iso.Budget(calls=6), rng=0)
+    solution = iso.integrate(lambda t, y: -y, y0, 0.0, 1.0)
 """
 
 from __future__ import annotations
@@ -19,13 +20,31 @@ from isocline._core.stream import Stream
 from isocline._version import __version__
 
 if TYPE_CHECKING:
+    from isocline.integrators.integrate import integrate
     from isocline.plans.plan import Plan
     from isocline.recipes.sample import sample
     from isocline.recipes.tune import tune
 
-__all__ = ["Budget", "Cost", "Estimate", "IsoclineError", "Plan", "Stream", "__version__", "methods", "sample", "tune"]
+__all__ = [
+    "Budget",
+    "Cost",
+    "Estimate",
+    "IsoclineError",
+    "Plan",
+    "Stream",
+    "__version__",
+    "integrate",
+    "methods",
+    "sample",
+    "tune",
+]
 
-_LATE = {"Plan": "isocline.plans.plan", "sample": "isocline.recipes.sample", "tune": "isocline.recipes.tune"}
+_LATE = {
+    "Plan": "isocline.plans.plan",
+    "integrate": "isocline.integrators.integrate",
+    "sample": "isocline.recipes.sample",
+    "tune": "isocline.recipes.tune",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,1 @@
+"""Controllers: which step comes next."""

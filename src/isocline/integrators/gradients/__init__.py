@@ -1,0 +1,1 @@
+"""Gradient modes: how derivatives of a solution are had."""

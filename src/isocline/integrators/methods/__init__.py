@@ -1,0 +1,1 @@
+"""Methods: one step of an equation."""

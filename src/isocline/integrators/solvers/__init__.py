@@ -1,0 +1,1 @@
+"""Solvers of the implicit equations inside a step."""

@@ -153,6 +153,7 @@ def test_declared_evaluations_are_those_at_the_boundary(entry: Entry) -> None:
 
 @EACH
 def test_running_back_is_the_mirrored_equation(entry: Entry) -> None:
+    needs(entry, "mirror")
     problem = entry.problems[1]
     mirrored = Known(
         "mirrored", lambda t, y: -problem.field(-t, y), lambda t: problem.exact(-t), (-problem.span[1], 0.0)

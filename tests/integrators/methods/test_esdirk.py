@@ -137,6 +137,24 @@ def test_van_der_pol_costs_what_a_stiff_method_costs() -> None:
     assert math.log(slow) - slow**2 / 2 - (math.log(2) - 2) == pytest.approx(0.5, abs=1e-3)
 
 
+def test_the_interpolant_of_kvaerno4_has_order_three() -> None:
+    times = [0.22, 0.35, 0.6, 0.77]
+
+    def error(h: float) -> float:
+        found = integrate(
+            lambda t, y: torch.cos(t) * y,
+            tensor(1.0),
+            0.0,
+            h,
+            method=Kvaerno4(),
+            dt0=h,
+            saveat=SaveAt(ts=[h * x for x in times]),
+        )
+        return float((found.ys[:, 0] - torch.exp(torch.sin(found.ts))).norm())
+
+    assert math.log2(error(0.02) / error(0.01)) == pytest.approx(4.0, abs=0.15)
+
+
 def test_clipped_controllers_pass_their_tolerance_on() -> None:
     def field(t: Tensor, y: Tensor) -> Tensor:
         return torch.where(t < 0.5, 1.0, -1.0) - 50 * y

@@ -89,3 +89,10 @@ def test_second_gradients_go_through_the_jacobian() -> None:
 
     assert torch.autograd.gradcheck(run, (rate,))
     assert torch.autograd.gradgradcheck(run, (rate,))
+
+
+def test_complex_states() -> None:
+    turn = torch.tensor([-0.3 + 2.0j], dtype=torch.complex128)
+    found = integrate(lambda t, y: turn * y + torch.sin(t), turn, 0.0, 1.0, method=Rodas5P(), dt0=0.05)
+    exact = turn * torch.exp(turn) + (torch.exp(turn) - turn * math.sin(1.0) - math.cos(1.0)) / (turn**2 + 1)
+    torch.testing.assert_close(found.y1, exact, rtol=1e-8, atol=1e-9)

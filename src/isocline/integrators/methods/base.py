@@ -1,7 +1,7 @@
 """What a method is: one pure step.
 
-A step reads the time, the step size and what is carried from step to step (the state and, for some methods, more), and returns the same
-one step later, with an error estimate and an interpolant. Nothing is kept in the method itself.
+A step reads the time, the step size and what is carried from step to step (the state and, for some methods, more), and returns
+the same one step later, with an error estimate and an interpolant. Nothing is kept in the method itself.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ predict. Where the last stage is the solution (stiffly accurate), its slope is t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar, TypeVar
@@ -91,10 +91,7 @@ class ESDIRK:
         work, rows = Work(terms.vf, terms), Rows.of(y, terms)
         first = state[0] if state else work(t, y)
         ready = self.solver.prepare(work, rows, t, h * self.gamma, y, state[1:])
-        run = self._stages(ready, t, h, y, first)
-        better = ready.refreshed(run.failed) if run.failed.any() else None
-        if better is not None:
-            ready, run = better, self._stages(better, t, h, y, first)
+        ready, run = settled(ready, lambda ready: self._stages(ready, t, h, y, first))
         return self._step(ready, run, h, y, work.evaluations)
 
     def _stages(self, ready: Prepared, t: Tensor, h: Tensor, y: Tensor, first: Tensor) -> Stages:
@@ -148,6 +145,17 @@ class Stages:
     def joined(self, failed: Flags, theta: Array, eta: Array) -> Stages:
         """Return this with another stage."""
         return Stages(self.failed | failed, np.fmax(self.theta, theta), eta)
+
+
+def settled(ready: Prepared, stages: Callable[[Prepared], Stages]) -> tuple[Prepared, Stages]:
+    """Return the stages, tried again with better preparations as long as some fail and there is one."""
+    run = stages(ready)
+    while run.failed.any():
+        better = ready.refreshed(run.failed)
+        if better is None:
+            break
+        ready, run = better, stages(better)
+    return ready, run
 
 
 def samples(y: Tensor, h: Tensor) -> tuple[int, ...]:

@@ -169,7 +169,7 @@ def _small(h: Tensor, y: Tensor) -> bool:
 
 @lru_cache(maxsize=256)
 def _columns(table: Tableau, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return what a step sums: for each stage but the first, the solution and the error, whether it starts at y (n, 1), and weights (n, s)."""
+    """Return what a step sums, for stages but the first, solution and error: whether at y (n, 1), and weights (n, s)."""
     count = table.stages - table.late
     rows = [*table.matrix[1:count, :count].tolist()]
     rows += [list(table.b[:count])] if not table.last_is_solution else []

@@ -16,7 +16,7 @@ of them when it is made. Which terms are split, and how:
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ from torch import Tensor
 from isocline._core.errors import require
 from isocline.integrators.dense import Combination
 from isocline.integrators.methods.base import Carry, Step
-from isocline.integrators.methods.esdirk import ESDIRK, Stages, failed_samples, samples, unsolved
+from isocline.integrators.methods.esdirk import ESDIRK, Stages, failed_samples, samples, settled, unsolved
 from isocline.integrators.methods.explicit import combined
 from isocline.integrators.methods.tableau import Array, Tableau, Tree, density, trees
 from isocline.integrators.solvers.base import Prepared, Rows, Stage, Work
@@ -73,6 +73,7 @@ class Additive(ESDIRK):
         implicit, explicit = self.tableau, self.explicit
         same = tuple(implicit.b) == tuple(explicit.b) and tuple(implicit.abscissae) == tuple(explicit.abscissae)
         require(same, f"{implicit.name}: both parts need the same c and b")
+        require(bool(implicit.powers), f"{implicit.name}: an additive pair needs an interpolant for both parts")
         parts, b = (explicit.matrix, implicit.matrix), np.array(implicit.b)
         worst = max(
             coupling_defect(parts, b, implicit.order),
@@ -88,8 +89,7 @@ class Additive(ESDIRK):
         """Return one step, its error and its interpolant."""
         if not isinstance(terms, Split | Semilinear):
             return super().step(terms, t, h, y, state)
-        slow = Work(terms.slow if isinstance(terms, Split) else terms.rest, terms)
-        fast = Work(terms.fast if isinstance(terms, Split) else lambda t, y: terms.apply(y), terms)
+        slow, fast = _parts(terms)
         first = (state[0], state[1]) if state else (slow(t, y), fast(t, y))
         scale = h * self.gamma
         ready: Prepared = (
@@ -97,39 +97,40 @@ class Additive(ESDIRK):
             if isinstance(terms, Semilinear)
             else self.solver.prepare(fast, Rows.of(y, terms), t, scale, y, state[2:])
         )
-        run, sums = self._both(ready, slow, t, h, y, first)
-        better = ready.refreshed(run.failed) if run.failed.any() else None
-        if better is not None:
-            ready = better
-            run, sums = self._both(ready, slow, t, h, y, first)
+        ready, run = settled(ready, lambda ready: self._both(ready, slow, t, h, y, first))
         counted = slow.evaluations + (fast.evaluations if isinstance(terms, Split) else 0)
-        again = (*first, *ready.again())
-        failed = failed_samples(run, y)
+        again, failed = (*first, *ready.again()), failed_samples(run, y)
         if run.failed.all():
             return unsolved(y, again, counted, failed)
-        y1 = torch.addcmul(y, combined(self.tableau.b, sums), h)
-        error = h * combined(self.tableau.error, sums) if self.tableau.error else None
-        return Step(y1, error, Combination(y, h, self.tableau.powers, sums), (), again, counted, failed)
+        y1 = torch.addcmul(y, combined(self.tableau.b, run.k), h)
+        error = h * combined(self.tableau.error, run.k) if self.tableau.error else None
+        return Step(y1, error, Combination(y, h, self.tableau.powers, run.k), (), again, counted, failed)
 
     def _both(
         self, ready: Prepared, slow: Work, t: Tensor, h: Tensor, y: Tensor, first: tuple[Tensor, Tensor]
-    ) -> tuple[Stages, list[Tensor]]:
-        """Return the stages, and for each the sum of both slopes."""
-        scale, k, f, z = h * self.gamma, [first[1]], [first[0]], y
+    ) -> Stages:
+        """Return the stages; their slopes are the sums of both parts."""
+        scale, f, k = h * self.gamma, [first[0]], [first[1]]
         run = Stages.none(samples(y, h))
-        rows = zip(
-            self.tableau.abscissae[1:], self.tableau.matrix[1:], self.explicit.matrix[1:], self.predictor, strict=True
-        )
-        for c, row, other, guess in rows:
-            earlier = combined(row[: len(k)].tolist(), k) + combined(other[: len(f)].tolist(), f)
+        for i, guess in enumerate(self.predictor, start=1):
+            time = t + self.tableau.abscissae[i] * h
+            earlier = combined(self.tableau.matrix[i, :i].tolist(), k) + combined(
+                self.explicit.matrix[i, :i].tolist(), f
+            )
             base = torch.addcmul(y, earlier, h)
             with torch.no_grad():
                 begin = scale * combined(guess, k)
-            found = ready.solve(Stage(t + c * h, base, scale, begin), run.eta)
+            found = ready.solve(Stage(time, base, scale, begin), run.eta)
             run = run.joined(found.failed, found.theta, found.eta)
-            z = base + found.w
             k.append(found.w / scale)
-            f.append(slow(t + c * h, z))
             if run.failed.all():
                 break
-        return Stages(run.failed, run.theta, run.eta, k, z), [a + b for a, b in zip(f, k, strict=True)]
+            f.append(slow(time, base + found.w))
+        return replace(run, k=[a + b for a, b in zip(f, k, strict=False)])
+
+
+def _parts(terms: Split | Semilinear) -> tuple[Work, Work]:
+    """Return the explicit and the implicit part."""
+    if isinstance(terms, Split):
+        return Work(terms.slow, terms), Work(terms.fast, terms)
+    return Work(terms.rest, terms), Work(lambda t, y: terms.apply(y), terms)

@@ -108,7 +108,9 @@ def kept(bed: str, calls: int, seed: int, seconds: float | None) -> dict[str, An
     place = folder / "cell.json"
     if not place.exists():
         found = cell(bed, calls, seed, seconds, folder)
-        files.write_json(place, {"bed": bed, "at": calls, "seed": seed, **found})
+        files.write_json(
+            place, {"bed": bed, "at": calls, "seed": seed, "limit": seconds if bed == IMAGES else None, **found}
+        )
         ratio = found["ratios"][statistic_of(bed)]
         print(
             f"{bed:18} {calls:2} calls, seed {seed}: {found['chosen']:22} {ratio['value']:.3f} "
@@ -124,25 +126,25 @@ def table(cells: list[dict[str, Any]]) -> list[str]:
         "|---" * 9 + "|",
     ]
     for c in cells:
-        ratio = c["ratios"][c["statistic"]]
+        ratio, limit = c["ratios"][c["statistic"]], f" of {c['limit']:.0f}" if c["limit"] else ""
         lines.append(
             f"| {c['bed']} | {c['at']} | {c['seed']} | {c['classical']} | {c['classical_error']['value']:.2g} | {c['chosen']} "
             f"| {c['error']['value']:.2g} | {ratio['value']:.3f} [{ratio['low']:.3f}, {ratio['high']:.3f}] "
-            f"| {c['cost']['seconds']:.0f}{'' if c['complete'] else ', not all tried'} |"
+            f"| {c['cost']['seconds']:.0f}{limit}{'' if c['complete'] else ', not all tried'} |"
         )
     return lines
 
 
 def verdicts(cells: list[dict[str, Any]]) -> list[str]:
     """Return the bars of each bed and number of calls: geometric means over seeds, and the worst seed."""
-    lines = ["| bed | compared by | calls | ratio, mean of seeds | worst seed | bar | |", "|---" * 7 + "|"]
+    lines = ["| bed | compared by | calls | seeds | ratio, mean of seeds | worst seed | bar | |", "|---" * 8 + "|"]
     for bed, calls in dict.fromkeys((c["bed"], c["at"]) for c in cells):
         mine = [c for c in cells if (c["bed"], c["at"]) == (bed, calls)]
         ratios = [c["ratios"][c["statistic"]]["value"] for c in mine]
         limit, mean = BARS.get(bed, 0.4), geometric(ratios)
         said = "holds" if max(ratios) <= limit else "holds in the mean" if mean <= limit else "fails"
         name = NAMES[mine[0]["statistic"]]
-        lines.append(f"| {bed} | {name} | {calls} | {mean:.3f} | {max(ratios):.3f} | {limit} | {said} |")
+        lines.append(f"| {bed} | {name} | {calls} | {len(mine)} | {mean:.3f} | {max(ratios):.3f} | {limit} | {said} |")
     return lines
 
 
@@ -156,8 +158,8 @@ def page(result: dict[str, Any]) -> str:
         f"Written by `python benchmarks/portfolio.py`; isocline {versions['isocline']}, torch {versions['torch']}. 256 held-out "
         "noises a cell; errors are distances to a teacher of 100 Heun steps; intervals are 95 % bootstrap intervals of the paired "
         "ratio. The classical plan is the best, on the validation noises, of solvers and orders on all grids. Exact beds in "
-        f"float64, images in float32 with a limit of {result['image_seconds']:.0f} seconds for each search. Seconds do not include "
-        "the teacher's runs, which the searches of a seed share; one core, shared with other work.",
+        "float64, images in float32 with a limit of time for each search, beside its seconds. Seconds do not include the teacher's "
+        "runs, which the searches of a seed share; one core, shared with other work.",
         "",
         *([f"Not measured yet: {', '.join(missing)}.", ""] if missing else []),
         *verdicts(cells),
@@ -214,7 +216,7 @@ def main() -> None:
     cells = [files.read_json(place) for place in RUNS.glob("*/cell.json")]
     cells.sort(key=lambda c: (list(BEDS).index(c["bed"]), c["at"], c["seed"]))
     versions = {"isocline": __version__, "torch": torch.__version__, "python": platform.python_version()}
-    result = {"cells": cells, "versions": versions, "image_seconds": given.image_seconds}
+    result = {"cells": cells, "versions": versions}
     print(page(result))
     if not given.quick:
         files.write_json(given.out / "portfolio.json", result)

@@ -16,6 +16,7 @@ from isocline.integrators import (
     Constant,
     Dopri5,
     Each,
+    Euler,
     Event,
     Reason,
     SaveAt,
@@ -355,9 +356,26 @@ def test_events_of_samples_end_them_one_by_one() -> None:
     np.testing.assert_allclose(found.status.times, times, rtol=1e-9)
     assert found.status.reasons == (Reason.EVENT, Reason.OK, Reason.EVENT)
     assert found.events == ("event", "", "event")
+    assert found.t1 is not None
+    np.testing.assert_allclose(found.t1.detach()[[0, 2]], [times[0], times[2]], rtol=1e-9)
+    assert torch.isnan(found.t1[1])
     (slopes,) = torch.autograd.grad(found.y1[:, 1].sum(), start)
     np.testing.assert_allclose(slopes[0, 0], -9.81 / math.sqrt(2 * 9.81 * 1), rtol=1e-6)
     assert slopes[1, 0] == 0
+
+
+def test_the_last_kept_step_ends_at_the_event() -> None:
+    start = torch.tensor([10.0, 0.0], **DOUBLE)
+    found = integrate(fall, start, 0.0, 10.0, events=Event(lambda t, y: y[0]), saveat=SaveAt(steps=True, t1=True))
+    assert found.ts[-2] == found.ts[-1]
+    assert torch.equal(found.ys[-2], found.ys[-1])
+    assert abs(float(found.ys[-2, 0])) < 1e-9
+
+
+def test_thousands_of_constant_steps_are_as_many_as_were_asked_for() -> None:
+    for n in (3000, 10_000):
+        found = integrate(lambda t, y: -y, torch.ones(1), 0.0, 1.0, dt0=1 / n, method=Euler(), max_steps=2 * n)
+        assert found.stats.accepted == n
 
 
 def test_an_event_looks_in_its_direction_only() -> None:

@@ -19,7 +19,7 @@ from torch._higher_order_ops.while_loop import while_loop
 from isocline.integrators.controllers.base import Array, Controller
 from isocline.integrators.controllers.pid import PID
 from isocline.integrators.gradients.direct import Direct, Gradient
-from isocline.integrators.loop import Attempt, Loop, Problem, attempt
+from isocline.integrators.loop import STRETCH, Attempt, Loop, Problem, attempt
 from isocline.integrators.methods.base import Carry, Method
 from isocline.integrators.solution import Solution
 
@@ -61,7 +61,7 @@ def _race(
     s, h, start, sign, limit, smallest, left = times
 
     def going(s: Tensor, h: Tensor, tried: Tensor, *_: Any) -> Tensor:
-        return (s + h * (1 + 1e-10) < limit) & (h >= smallest) & (tried < left)
+        return (s + h * STRETCH < limit) & (h >= smallest) & (tried < left)
 
     def body(s: Tensor, h: Tensor, tried: Tensor, taken: Tensor, size: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
         last, before, y, *state = rest
@@ -87,7 +87,7 @@ def _compiled_race() -> Callable[..., tuple[Any, ...]]:
 def sprint(loop: Loop, limit: Array) -> None:
     """Make all attempts before the elapsed time `limit` in one call of a compiled graph; the loop goes on from there."""
     p, at = loop.problem, partial(torch.tensor, dtype=torch.float64, device=loop.y.device)
-    if not loop.state or loop.s + loop.h * (1 + 1e-10) >= limit:
+    if not loop.state or loop.s + loop.h * STRETCH >= limit:
         return  # the first attempt starts the method; the last one before a limit is cut by the loop
     left = p.max_steps - loop.tried - 1
     times = tuple(map(at, (loop.s, loop.h, loop.t0, loop.sign, limit, loop.smallest, left)))

@@ -32,6 +32,7 @@ from isocline.integrators.terms import Counter, bound, restricted
 __all__ = ["TINY", "Attempt", "Loop", "Problem", "StepTaken", "attempt"]
 
 TINY = 16 * np.finfo(np.float64).eps
+STRETCH = 1 + 1e-6  # a step is stretched so far, rather than leaving a tiny last one
 
 
 def _either(condition: Flags, a: Array, b: Array) -> Array:
@@ -195,7 +196,7 @@ class Loop:
         p = self.problem
         self.tried += 1
         stop = self._next_stop()
-        clipped = self.s + self.h * (1 + 1e-10) >= stop
+        clipped = self.s + self.h * STRETCH >= stop
         size = self.where(clipped, stop - self.s, self.h)
         t, h = self.time(self.s), self.tensor(self.sign * size)
         step, ratio, error = self.make(
@@ -216,7 +217,7 @@ class Loop:
         reached = self.where(accept, self.where(clipped, self._beyond(stop), self.s + size), self.s)
         if crossing is not None:
             reached = self.where(crossing.hit, self.s + crossing.theta * size, reached)
-        self._keep(step, accept, size, reached)
+        self._keep(step, accept, size, reached, step.y if crossing is None else crossing.y)
         self._settle_count()
         self._move(step, accept, choice.h, clipped, reached, choice.memory)
         return self._judge(seen, step, crossing)
@@ -233,20 +234,20 @@ class Loop:
             return
         self.errors[torch.as_tensor(self.active)] += torch.where(self._flags(accept, 0), error, 0.0)
 
-    def _keep(self, step: Step, accept: Flags, size: Array, reached: Array) -> None:
+    def _keep(self, step: Step, accept: Flags, size: Array, reached: Array, y: Tensor) -> None:
         p = self.problem
         if self.batched:
             self.kept[1].inside(self.active, self.s, size, step, reached)
             if p.save.steps and accept.any():
                 which = np.nonzero(accept)[0]
                 chosen = self.active[which]
-                self.kept[2].add(chosen, self.accepted[chosen] - 1, reached[which], step.y[torch.as_tensor(which)])
+                self.kept[2].add(chosen, self.accepted[chosen] - 1, reached[which], y[torch.as_tensor(which)])
             return
         if not accept:
             return
         self.kept[1].inside(self.s, size, step, reached)
         if p.save.steps:
-            self.kept[2].add(reached[None], step.y[None])
+            self.kept[2].add(reached[None], y[None])
         if p.save.dense:
             starts, ends, inside = self.pieces
             starts.append(float(self.t0 + self.sign * self.s))
@@ -327,9 +328,15 @@ class Loop:
     def _apply(self, crossing: Crossing) -> None:
         """Move the samples that met an event to where they met it."""
         self.y = self._pick(crossing.hit, crossing.y, self.y)
-        self.t_final = crossing.t
+        self.t_final = crossing.t if not self.batched else self._moments(crossing)
         for k in np.nonzero(np.atleast_1d(crossing.hit))[0]:
             self.named[self.active[k]] = self.problem.events[int(np.atleast_1d(crossing.which)[k])].name
+
+    def _moments(self, crossing: Crossing) -> Tensor:
+        """Return the times of all events so far, (B,), NaN where there was none."""
+        known = crossing.t.new_full(self.problem.shape, torch.nan) if self.t_final is None else self.t_final
+        rows = torch.as_tensor(self.active[crossing.hit], device=known.device)
+        return known.index_put((rows,), crossing.t[torch.as_tensor(crossing.hit)])
 
     def _finish(self, ended: Flags, reasons: Any) -> bool:
         """Take ended samples out of the batch; return whether none is left."""
@@ -378,13 +385,18 @@ class Loop:
 
     def _count(self, declared: int) -> None:
         if self.counter is None:
-            self.nfe[self.active] += declared
+            self.nfe[self.everyone] += declared
         else:
             self._settle_count()
 
+    @property
+    def everyone(self) -> Any:
+        """The places of the samples under way in the books."""
+        return self.active if self.batched else 0
+
     def _settle_count(self) -> None:
-        if self.counter is not None:
-            self.nfe[self.active] += self.counter.evaluations
+        if self.counter is not None and self.counter.evaluations:
+            self.nfe[self.everyone] += self.counter.evaluations
             self.counter.evaluations = 0
 
     def book(self, tried: int, taken: int, evaluations: int, error: Tensor) -> None:

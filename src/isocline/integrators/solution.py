@@ -158,7 +158,8 @@ class Solution:
         record: the attempts, if they were asked for.
         dense: interpolants, if they were asked for.
         final_carry: what the method carried at the end besides ``y1``.
-        t1: time of the event that ended it, float64, with gradients; None without one.
+        t1: time of the event that ended it, float64, with gradients; None without one; (B,), NaN for samples without one,
+            where samples have steps of their own.
     """
 
     ts: Tensor

@@ -77,8 +77,12 @@ class ExplicitRungeKutta:
         for i in range(1, count):
             sums.addr_(columns[i - 1], k[-1].reshape(-1))
             k.append(terms.vf(torch.add(t, h, alpha=table.abscissae[i]), rows[i - 1]))
-        last = columns[-1].unbind(0)
-        y1 = rows[count - 2].clone() if table.last_is_solution else torch.addcmul(rows[count - 1], k[-1], last[count - 1])
+        last = columns[-1]
+        y1 = (
+            rows[count - 2].clone()
+            if table.last_is_solution
+            else torch.addcmul(rows[count - 1], k[-1], last[count - 1])
+        )
         error = torch.addcmul(rows[-1], k[-1], last[-1]) if self.plain_error else self.error(h, k)
         ending = (k[-1],) if table.last_is_solution else ()
         return Step(y1, error, self._dense(terms, t, h, y, y1, k), ending, (k[0],), len(k) - known)
@@ -163,7 +167,11 @@ SMALL = 1 << 14  # numbers in a state up to which an operation costs more than w
 
 
 def _small(h: Tensor, y: Tensor) -> bool:
-    free = not torch.is_grad_enabled() and not torch.compiler.is_compiling() and not torch._C._functorch.peek_interpreter_stack()
+    free = (
+        not torch.is_grad_enabled()
+        and not torch.compiler.is_compiling()
+        and not torch._C._functorch.peek_interpreter_stack()
+    )
     return free and h.ndim == 0 and 0 < y.numel() <= SMALL
 
 

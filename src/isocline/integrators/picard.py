@@ -133,7 +133,7 @@ def picard(
 
     Increments of all steps of a window are computed in one call for each stage, with states joined along the batch axis, and
     summed. For methods that carry nothing from step to step. Without gradients. The number of rounds grows with the Lipschitz
-    constant of the field times the span of the window: damped equations need few, chaotic ones (Lorenz) as many as steps.
+    constant of the field times the span of the window: damped equations need few, chaotic ones (Lorenz) nearly as many as steps.
 
     Args:
         terms: ``f(t, y)`` or ``f(t, y, args)``, or an `ODE`; called with ``t`` of shape (N, 1, ..., 1) and states (N, *).

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from isocline.integrators.collect import Index
 from isocline.integrators.controllers.base import Array, Controller, Flags
-from isocline.integrators.controllers.pid import rms_norm
+from isocline.integrators.controllers.pid import plain, rms_norm
 from isocline.integrators.events import Event
 from isocline.integrators.methods.base import Carry, Method, Step
 from isocline.integrators.packing import Packing
@@ -144,5 +144,5 @@ def attempt(
     ratio = controller.ratio(step.error, y, step.y, event_dims)
     if step.failed is not None:
         ratio = torch.where(step.failed, torch.inf, ratio)
-    with torch.no_grad():
-        return step, ratio, None if step.error is None else rms_norm(step.error, event_dims)
+    seen = step.error is not None and controller.adaptive
+    return step, ratio, rms_norm(plain(step.error), event_dims) if seen else None  # type: ignore[arg-type]

@@ -26,8 +26,8 @@ class Split:
         >>> import torch
         >>> from isocline.integrators import PID, KenCarp4, integrate
         >>> terms = Split(lambda t, y: torch.cos(t) + 0 * y, lambda t, y: -1e3 * y)
-        >>> solution = integrate(terms, torch.zeros(1, dtype=torch.float64), 0.0, 1.0, method=KenCarp4(), controller=PID(1e-6,
-        1e-9))
+        >>> y0 = torch.zeros(1, dtype=torch.float64)
+        >>> solution = integrate(terms, y0, 0.0, 1.0, method=KenCarp4(), controller=PID(1e-6, 1e-9))
         >>> round(1e3 * float(solution.y1), 4)  # cos t + sin t / 1000
         0.5411
     """

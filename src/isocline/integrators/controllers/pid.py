@@ -28,6 +28,11 @@ Norm = Callable[[Tensor, int], Tensor]
 T = TypeVar("T", Array, Tensor)
 
 
+def plain(x: Tensor) -> Tensor:
+    """Return the tensor without its gradient; itself where it has none, which costs nothing."""
+    return x.detach() if x.requires_grad else x
+
+
 def rms_norm(x: Tensor, event_dims: int) -> Tensor:
     """Return the root mean square over the last `event_dims` axes."""
     if event_dims == x.ndim:
@@ -109,8 +114,7 @@ class PID:
         """Return the norm of the error over what is tolerated at the larger of both states."""
         if error is None:
             raise InvalidInput("this method has no error estimate: pass dt0 and constant steps, or another method")
-        with torch.no_grad():
-            tolerated = torch.maximum(y.abs(), y1.abs()).mul_(self.rtol).add_(self.atol)
+        tolerated = torch.maximum(plain(y).abs(), plain(y1).abs()).mul_(self.rtol).add_(self.atol)
         return self.norm(error / tolerated, event_dims)
 
     def decide(self, h: Array, ratio: Array, memory: Memory, order: int) -> Decision:

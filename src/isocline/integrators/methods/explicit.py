@@ -68,22 +68,16 @@ class ExplicitRungeKutta:
 
     def _at_once(self, terms: ODE, t: Tensor, h: Tensor, y: Tensor, k: list[Tensor], known: int) -> Step:
         """Make the same step for a small state without gradients: a stage is added to all sums that read it in one operation."""
-        table = self.tableau
+        table, size = self.tableau, h.item()
         count = table.stages - table.late
-        starts, weights = _columns(table, y.dtype, y.device)
-        columns = (weights * h).unbind(1)
-        sums = starts * y.reshape(-1)
-        rows = sums.view(-1, *y.shape).unbind(0)
+        starts, columns, times, (last, rest) = _columns(table, y.ndim, y.dtype, t.dtype, y.device)
+        sums = starts * y
+        rows, moments = sums.unbind(0), torch.add(t, times, alpha=size).unbind(0)
         for i in range(1, count):
-            sums.addr_(columns[i - 1], k[-1].reshape(-1))
-            k.append(terms.vf(torch.add(t, h, alpha=table.abscissae[i]), rows[i - 1]))
-        last = columns[-1]
-        y1 = (
-            rows[count - 2].clone()
-            if table.last_is_solution
-            else torch.addcmul(rows[count - 1], k[-1], last[count - 1])
-        )
-        error = torch.addcmul(rows[-1], k[-1], last[-1]) if self.plain_error else self.error(h, k)
+            sums.addcmul_(columns[i - 1], k[-1], value=size)
+            k.append(terms.vf(moments[i - 1], rows[i - 1]))
+        y1 = rows[count - 2].clone() if table.last_is_solution else torch.add(rows[count - 1], k[-1], alpha=last * size)
+        error = torch.add(rows[-1], k[-1], alpha=rest * size) if self.plain_error else self.error(h, k)
         ending = (k[-1],) if table.last_is_solution else ()
         return Step(y1, error, self._dense(terms, t, h, y, y1, k), ending, (k[0],), len(k) - known)
 
@@ -176,15 +170,25 @@ def _small(h: Tensor, y: Tensor) -> bool:
 
 
 @lru_cache(maxsize=256)
-def _columns(table: Tableau, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return what a step sums, for stages but the first, solution and error: whether at y (n, 1), and weights (n, s)."""
+def _columns(
+    table: Tableau, dims: int, dtype: torch.dtype, real: torch.dtype, device: torch.device
+) -> tuple[Tensor, tuple[Tensor, ...], Tensor, tuple[float, float]]:
+    """Return what a step sums: for each stage but the first, the solution and the error.
+
+    First whether the sum starts at y, shape (n, 1, ..., 1); then, for each stage but the last, its weights in all sums, of the same
+    shape; the times of the stages but the first, in steps; and the weights of the last stage in the solution and in the error.
+    """
     count = table.stages - table.late
     rows = [*table.matrix[1:count, :count].tolist()]
     rows += [list(table.b[:count])] if not table.last_is_solution else []
     starts = [1.0] * len(rows)
     rows += [list(table.error[:count]) if table.error else [0.0] * count]
-    kinds = {"dtype": dtype, "device": device}
-    return torch.tensor([*starts, 0.0], **kinds)[:, None], torch.tensor(rows, **kinds)  # type: ignore[arg-type]
+    shape = (-1, *[1] * dims)
+    weights = torch.tensor(rows, dtype=dtype, device=device)
+    first = torch.tensor([*starts, 0.0], dtype=dtype, device=device).reshape(shape)
+    columns = tuple(column.reshape(shape) for column in weights.unbind(1)[:-1])
+    times = torch.tensor(table.abscissae[1:count], dtype=real, device=device)
+    return first, columns, times, (rows[-2][-1] if len(rows) > 1 else 0.0, rows[-1][-1])
 
 
 def combined(weights: Sequence[float], vectors: Sequence[Tensor]) -> Tensor:

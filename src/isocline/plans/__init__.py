@@ -5,6 +5,7 @@ from isocline.plans.bits import bits_per_dimension, dequantise
 from isocline.plans.canonical import Canonical
 from isocline.plans.composite import Stretch, composite
 from isocline.plans.likelihood import ExactTrace, Hutchinson, LogLikelihood, log_likelihood
+from isocline.plans.picard import ParallelSampled, picard
 from isocline.plans.plan import Plan
 from isocline.plans.provenance import Provenance
 from isocline.plans.runner import Sampled, StepContext, unroll
@@ -15,6 +16,7 @@ __all__ = [
     "ExactTrace",
     "Hutchinson",
     "LogLikelihood",
+    "ParallelSampled",
     "Plan",
     "Provenance",
     "Sampled",
@@ -26,5 +28,6 @@ __all__ = [
     "composite",
     "dequantise",
     "log_likelihood",
+    "picard",
     "unroll",
 ]

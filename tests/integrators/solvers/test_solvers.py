@@ -95,7 +95,11 @@ def test_a_stage_without_a_solution_fails(solver: Any) -> None:
     assert found.failed  # w = 1 + w^2 has no real solution
     ended = integrate(lambda t, y: 1 + y**2, y, 0.0, 6.0, method=Kvaerno3(solver=solver), dt0=3.0)
     assert ended.status.reason is Reason.NOT_SOLVED
-    blow_up = integrate(lambda t, y: 1 + y**2, y, 0.0, 3.0, method=Kvaerno3(solver=solver), controller=PID(1e-3, 1e-3))
+
+
+def test_a_blow_up_ends_where_it_is() -> None:
+    y0 = torch.zeros(1, dtype=torch.float64)
+    blow_up = integrate(lambda t, y: 1 + y**2, y0, 0.0, 3.0, method=Kvaerno3(), controller=PID(1e-3, 1e-3))
     assert not blow_up.status.ok
     assert blow_up.status.time == pytest.approx(np.pi / 2, abs=1e-2)
 
@@ -174,7 +178,7 @@ def test_gradients_are_those_of_the_implicit_function(solver: Any) -> None:
         def f(t: Tensor, y: Tensor) -> Tensor:
             return torch.stack([-rate[0] * y[0] ** 3 + y[1] * torch.sin(t), torch.cos(y[0]) - rate[1] * y[1]])
 
-        return integrate(f, y0, 0.0, 0.5, method=Kvaerno3(solver=solver), dt0=0.1).y1
+        return integrate(f, y0, 0.0, 0.2, method=Kvaerno3(solver=solver), dt0=0.1).y1
 
     assert torch.autograd.gradcheck(run, (y0, rate), atol=1e-7)
     with pytest.raises(InvalidInput, match="second derivatives"):

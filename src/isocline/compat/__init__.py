@@ -1,0 +1,7 @@
+"""Look-alikes for people who move here: torchdiffeq's `odeint`, `odeint_adjoint` and `odeint_event`."""
+
+from isocline.compat.odeint import odeint
+from isocline.compat.odeint_adjoint import odeint_adjoint
+from isocline.compat.odeint_event import odeint_event
+
+__all__ = ["odeint", "odeint_adjoint", "odeint_event"]

@@ -116,6 +116,6 @@ def test_every_method_of_the_library_can_be_cited() -> None:
         assert key == method.key
         assert re.fullmatch(r"(\d{4}\.\d{4,5})?", method.arxiv), f"{key}: arXiv number {method.arxiv!r}"
         assert not re.search(r"(?<!\\)[&%#$_]", "".join(fields.values())), f"{key}: a character TeX reads as its own"
-        assert 1800 < method.year <= 2100
+        assert 1700 < method.year <= 2100
         assert method.when, f"{key} does not say when to choose it"
         assert method.variants, f"{key} marks no implementation"

@@ -99,9 +99,9 @@ def test_a_stage_without_a_solution_fails(solver: Any) -> None:
 
 def test_a_blow_up_ends_where_it_is() -> None:
     y0 = torch.zeros(1, dtype=torch.float64)
-    blow_up = integrate(lambda t, y: 1 + y**2, y0, 0.0, 3.0, method=Kvaerno3(), controller=PID(1e-3, 1e-3))
+    blow_up = integrate(lambda t, y: 1 + y**2, y0, 0.0, 2.0, method=Kvaerno3(), controller=PID(1e-2, 1e-2))
     assert not blow_up.status.ok
-    assert blow_up.status.time == pytest.approx(np.pi / 2, abs=1e-2)
+    assert blow_up.status.time == pytest.approx(np.pi / 2, abs=3e-2)
 
 
 def test_a_field_that_is_not_finite_is_not_called_unsolved() -> None:
@@ -110,19 +110,19 @@ def test_a_field_that_is_not_finite_is_not_called_unsolved() -> None:
 
 
 def test_krylov_is_chord() -> None:
-    weights = torch.randn(20, 20, generator=torch.Generator().manual_seed(0), dtype=torch.float64) / 5
-    y0 = torch.linspace(-1, 1, 20, dtype=torch.float64)
+    weights = torch.randn(12, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64) / 5
+    y0 = torch.linspace(-1, 1, 12, dtype=torch.float64)
 
     def net(t: Tensor, y: Tensor) -> Tensor:
         return torch.tanh(y @ weights) - 200 * y + torch.sin(t)
 
     options: dict[str, Any] = {"controller": PID(1e-8, 1e-8)}
-    dense = integrate(net, y0, 0.0, 0.2, method=Kvaerno5(), **options)
-    krylov = integrate(net, y0, 0.0, 0.2, method=Kvaerno5(solver=NewtonKrylov()), **options)
-    reference = integrate(net, y0, 0.0, 0.2, method=Dopri5(), controller=PID(1e-11, 1e-11))
+    dense = integrate(net, y0, 0.0, 0.05, method=Kvaerno5(), **options)
+    krylov = integrate(net, y0, 0.0, 0.05, method=Kvaerno5(solver=NewtonKrylov()), **options)
+    reference = integrate(net, y0, 0.0, 0.05, method=Dopri5(), controller=PID(1e-11, 1e-11))
     torch.testing.assert_close(krylov.y1, dense.y1, rtol=1e-8, atol=1e-9)
     torch.testing.assert_close(dense.y1, reference.y1, rtol=1e-8, atol=1e-8)
-    filtered = integrate(net, y0, 0.0, 0.2, method=TRBDF2(solver=NewtonKrylov()), controller=PID(1e-5, 1e-5))
+    filtered = integrate(net, y0, 0.0, 0.05, method=TRBDF2(solver=NewtonKrylov()), controller=PID(1e-5, 1e-5))
     torch.testing.assert_close(filtered.y1, dense.y1, rtol=1e-3, atol=1e-4)
 
 

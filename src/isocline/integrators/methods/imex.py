@@ -11,6 +11,9 @@ of them when it is made. Which terms are split, and how:
     Split        f and g as given; g is solved by the method's solver
     Semilinear   f = N(t, y), g = L y, solved exactly
     others       f = 0: the implicit tableau alone
+
+A split step begins with ``g`` at the solution, which amplifies what the iterations left over by the stiffness. Where
+``g`` is nonlinear and very stiff, leave less: ``KenCarp4(solver=Chord(kappa=1e-4))``.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from isocline.integrators.terms import Binding, Field
 
 @dataclass(frozen=True)
 class Split:
-    r"""The equation :math:`dy = (f(t, y) + g(t, y))\,dt` with ``f`` not stiff and ``g`` stiff.
+    """The equation ``dy = (f(t, y) + g(t, y)) dt`` with ``f`` not stiff and ``g`` stiff.
 
     Additive methods such as `KenCarp4` treat `explicit` explicitly and `implicit` implicitly; all others see the sum.
     Each part counts as an evaluation of its own.

@@ -105,7 +105,7 @@ def restricted(terms: T, rows: Tensor) -> T:
 
 @dataclass(frozen=True)
 class ODE:
-    r"""The ordinary differential equation ``dy = f(t, y) dt``.
+    """The ordinary differential equation ``dy = f(t, y) dt``.
 
     Args:
         field: ``f(t, y)``, or ``f(t, y, args)`` where `integrate` is given arguments; returns the structure of ``y``. ``t`` is a
@@ -133,7 +133,7 @@ class ODE:
 
 @dataclass(frozen=True)
 class Semilinear:
-    r"""The equation ``dy = (L y + N(t, y)) dt`` with a diagonal or dense linear part.
+    """The equation ``dy = (L y + N(t, y)) dt`` with a diagonal or dense linear part.
 
     Args:
         linear: ``L``: the diagonal, a tensor that broadcasts against ``y`` (spectral methods), or a square matrix (n, n) that

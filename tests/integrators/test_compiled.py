@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from isocline.integrators import PID, Direct, Event, SaveAt, Tsit5, integrate
+from isocline.integrators import PID, Direct, Event, Reason, SaveAt, Tsit5, integrate
 from isocline.integrators import compiled as module
 from isocline.integrators.compiled import Compiled
 
@@ -65,7 +65,11 @@ def test_what_the_loop_must_see_is_attempted_one_by_one(uncompiled: list[int]) -
 
 def test_the_cap_on_steps_holds_inside_the_graph(uncompiled: list[int]) -> None:
     with torch.no_grad():
-        agree(*both(max_steps=20))
+        eager, fast = both(max_steps=20)
+    agree(eager, fast)
+    assert fast.status.reason is Reason.MAX_STEPS
+    assert fast.stats.accepted + fast.stats.rejected == 20
+    assert len(uncompiled) == 1
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute")  # the tracer's own

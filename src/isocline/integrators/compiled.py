@@ -19,8 +19,9 @@ from torch._higher_order_ops.while_loop import while_loop
 from isocline.integrators.controllers.base import Array, Controller
 from isocline.integrators.controllers.pid import PID
 from isocline.integrators.gradients.direct import Direct, Gradient
-from isocline.integrators.loop import STRETCH, Attempt, Loop, Problem, attempt
+from isocline.integrators.loop import STRETCH, Loop
 from isocline.integrators.methods.base import Carry, Method
+from isocline.integrators.problem import Attempt, Problem, attempt
 from isocline.integrators.solution import Solution
 
 LIMIT = 256  # fields, shapes and methods that stay compiled side by side
@@ -108,7 +109,8 @@ class Compiled:
     Without gradients, and as far as nothing but steps is asked for, whole runs of attempts become one graph with the controller
     inside (methods whose last stage starts the next step, such as `Dopri5`, under `PID`). Otherwise each attempt is one graph.
     Evaluations are counted as the method declares them, since a graph cannot count. The field must be free of graph breaks: no
-    ``.item()``, no printing, no branches on values. The first call with a new field, shape or dtype takes many seconds.
+    ``.item()``, no printing, no branches on values. Made for, and tested with, explicit Runge-Kutta methods. The first call with
+    a new field, shape or dtype takes many seconds.
 
     Args:
         gradient: how gradients are had.

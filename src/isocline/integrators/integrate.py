@@ -15,10 +15,10 @@ from isocline.integrators.controllers.constant import Constant
 from isocline.integrators.controllers.pid import PID
 from isocline.integrators.events import Event
 from isocline.integrators.gradients.direct import Direct, Gradient
-from isocline.integrators.loop import Problem
 from isocline.integrators.methods.base import Method
 from isocline.integrators.methods.dopri5 import Dopri5
 from isocline.integrators.packing import Packing
+from isocline.integrators.problem import Problem
 from isocline.integrators.save import SaveAt
 from isocline.integrators.solution import Solution
 from isocline.integrators.terms import ODE, Terms

@@ -25,11 +25,9 @@ from isocline.integrators.dense import Interpolant
 from isocline.integrators.initial import first_step
 from isocline.integrators.methods.base import Carry, Step
 from isocline.integrators.outcome import solution_of
-from isocline.integrators.problem import Attempt, Problem, StepTaken, attempt
+from isocline.integrators.problem import Problem, StepTaken, attempt
 from isocline.integrators.solution import Reason, Solution
 from isocline.integrators.terms import Counter, bound, restricted
-
-__all__ = ["TINY", "Attempt", "Loop", "Problem", "StepTaken", "attempt"]
 
 TINY = 16 * np.finfo(np.float64).eps
 STRETCH = 1 + 1e-6  # a step is stretched so far, rather than leaving a tiny last one
@@ -299,7 +297,8 @@ class Loop:
     def _judge(self, ratio: Array, step: Step, crossing: Crossing | None) -> bool:
         """End what has ended: by an event, at the end, by a failure. Return whether nothing is left."""
         failing = ~np.isfinite(ratio)
-        reason = Reason.NOT_FINITE if step.failed is None else Reason.NOT_SOLVED
+        unsolved = step.failed is not None and bool(step.failed.any())
+        reason = Reason.NOT_SOLVED if unsolved else Reason.NOT_FINITE
         if self.adaptive:
             small = (self.h < self.smallest) & (self.s < self.end)
             if small.any() and not (failing & small).any():

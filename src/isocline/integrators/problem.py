@@ -102,7 +102,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class StepTaken:
-    """One attempt that was accepted, as gradient modes need it to make the same step again.
+    """One attempt, as gradient modes need it to make the same step again.
 
     Args:
         active: samples under way, (m,), or None where the whole state shares its steps.

@@ -71,10 +71,8 @@ class Entry:
     share: float = 1.0
 
 
-SCREEN, KEPT = (
-    16,
-    24,
-)  # a long list of classical plans is screened on so many validation noises, and the best of it compared on all
+SCREEN = 16  # validation noises on which a long list of classical plans is screened
+KEPT = 24  # plans of it that are then compared on all
 GRADIENT_FREE = 0.4  # of the seconds may be gone when the tuners with gradients begin
 PORTFOLIO: tuple[Entry, ...] = (
     Entry("GITS", GITS()),

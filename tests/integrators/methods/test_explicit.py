@@ -177,3 +177,45 @@ def test_ssprk3_keeps_the_total_variation_that_euler_keeps() -> None:
     assert max(map(variation, found.ys)) <= 2.0 + 1e-12
     bosh = integrate(upwind, u0, 0.0, 0.4, method=Bosh3(), dt0=0.024, saveat=SaveAt(steps=True))
     assert max(map(variation, bosh.ys)) > 2.0 + 1e-3
+
+
+@EACH
+@pytest.mark.parametrize(
+    "field",
+    [lambda t, y: y, lambda t, y: y.view_as(y), lambda t, y: y[:1].expand(2)],
+    ids=["itself", "a view", "an expanded view"],
+)
+def test_a_field_may_return_the_memory_it_was_given(method: ExplicitRungeKutta, field: Any) -> None:
+    start = torch.full((2,), 1.5, dtype=torch.float64)
+    found = integrate(field, start, 0.0, 1.0, method=method, dt0=0.1)
+    with torch.no_grad():
+        again = integrate(field, start, 0.0, 1.0, method=method, dt0=0.1, saveat=SaveAt(ts=[0.33, 1.0]))
+    copied = integrate(
+        lambda t, y: field(t, y).clone(), start, 0.0, 1.0, method=method, dt0=0.1, saveat=SaveAt(ts=[0.33])
+    )
+    torch.testing.assert_close(again.y1, found.y1, rtol=1e-13, atol=0)
+    torch.testing.assert_close(again.ys[0], copied.ys[0], rtol=1e-13, atol=0)
+    assert torch.equal(start, torch.full_like(start, 1.5))
+
+
+@EACH
+def test_a_naive_step_gives_the_same_without_gradients(method: ExplicitRungeKutta) -> None:
+    """The sums of small states are made another way where no gradients are wanted."""
+    table, h, t = method.tableau, 0.3, 0.2
+    y = torch.tensor([[0.5, -1.0], [2.0, 0.1]], dtype=torch.float64)
+
+    def field(t: float, y: Tensor) -> Tensor:
+        return torch.sin(y) * y.flip(1) + t
+
+    k: list[Tensor] = []
+    for row, c in zip(table.matrix, table.abscissae, strict=True):
+        k.append(
+            field(t + c * h, y + h * sum((w * s for w, s in zip(row.tolist(), k, strict=False)), torch.zeros(2, 2)))
+        )
+    expected = y + h * sum(w * s for w, s in zip(table.b, k, strict=True))
+    with torch.no_grad():
+        found = method.step(ODE(field), double(t), double(h), y, ())
+    torch.testing.assert_close(found.y, expected, rtol=1e-13, atol=1e-13)
+    if table.error and method.plain_error:
+        error = h * sum(w * s for w, s in zip(table.error, k, strict=True))
+        torch.testing.assert_close(found.error, error, rtol=1e-10, atol=1e-14)

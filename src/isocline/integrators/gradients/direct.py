@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from isocline.integrators.loop import Loop, Problem
+from isocline.integrators.loop import Loop
+from isocline.integrators.problem import Problem
 from isocline.integrators.solution import Solution
 
 

@@ -29,7 +29,7 @@ from torch import Tensor
 from isocline._core.errors import require
 from isocline._core.registry import Method
 from isocline.integrators.methods.base import Carry, Step
-from isocline.integrators.methods.late import LateHermite
+from isocline.integrators.methods.late import LateEnd
 from isocline.integrators.methods.phi import matrix_phi, phi
 from isocline.integrators.methods.tableau import Tableau
 from isocline.integrators.solvers.linear import linear_part
@@ -178,7 +178,7 @@ class ExponentialRungeKutta:
             if c is not None:
                 slopes.append(terms.rest(t + c * h, ends[-1]))
         y1 = ends[-1]
-        dense = LateHermite(terms, t, h, y, y1, terms.apply(y) + slopes[0])
+        dense = LateEnd(terms, t, h, y, y1, terms.apply(y) + slopes[0])
         return Step(y1, None, dense, known, known, len(slopes))
 
     def _coefficients(self, terms: Semilinear, h: Tensor, y: Tensor) -> list[Tensor]:

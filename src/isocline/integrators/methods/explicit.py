@@ -2,7 +2,7 @@ r"""Explicit Runge-Kutta methods: one step from a tableau.
 
     k_i = f(t + c_i h, y + h sum_{j < i} a_ij k_j)
 
-The sums are accumulated in place, one fused multiply-add a stage; coefficients are Python floats. Where the last
+The sums are accumulated in place, one fused multiply-add for each weight; coefficients are Python floats. Where the last
 stage is evaluated at the solution (FSAL), it is the first stage of the next step; otherwise the first stage is kept
 for the repetition of a rejected step.
 
@@ -14,14 +14,15 @@ and Wanner II, chapter IV.2).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from isocline.integrators.dense import Combination, Interpolant, hermite
 from isocline.integrators.methods.base import Carry, Step
+from isocline.integrators.methods.late import Late
 from isocline.integrators.methods.tableau import Tableau
 from isocline.integrators.terms import ODE
 
@@ -73,9 +74,13 @@ class ExplicitRungeKutta:
         starts, columns, times, (last, rest) = _columns(table, y.ndim, y.dtype, t.dtype, y.device)
         sums = starts * y
         rows, moments = sums.unbind(0), torch.add(t, times, alpha=size).unbind(0)
+        first = sums.data_ptr()
+        behind = first + sums.nbytes
         for i in range(1, count):
             sums.addcmul_(columns[i - 1], k[-1], value=size)
-            k.append(terms.vf(moments[i - 1], rows[i - 1]))
+            slope = terms.vf(moments[i - 1], rows[i - 1])
+            shared = first <= slope.data_ptr() < behind  # a field may return what it was given
+            k.append(slope.clone() if shared else slope)
         y1 = rows[count - 2].clone() if table.last_is_solution else torch.add(rows[count - 1], k[-1], alpha=last * size)
         error = torch.add(rows[-1], k[-1], alpha=rest * size) if self.plain_error else self.error(h, k)
         ending = (k[-1],) if table.last_is_solution else ()
@@ -103,49 +108,29 @@ class ExplicitRungeKutta:
     def _dense(self, terms: ODE, t: Tensor, h: Tensor, y: Tensor, y1: Tensor, k: list[Tensor]) -> Interpolant:
         if self.tableau.powers and not self.tableau.late:
             return Combination(y, h, self.tableau.powers, k)
-        return Late(self.tableau, terms, t, h, y, y1, k)
+        return LateStages(terms, t, h, y, y1, self.tableau, k)
 
 
 @dataclass(frozen=True)
-class Late:
-    """An interpolant that needs more of the vector field than the step did.
+class LateStages(Late):
+    """An interpolant that needs more stages than the step did; without one in the tableau, the cubic with the slope at the end.
 
-    What it needs is evaluated once, and only if a state inside the step is asked for. With a tableau without interpolant it is the
-    cubic Hermite one, which reads the slope at the end.
+    Args:
+        tableau: of the step.
+        k: its stages.
     """
 
     tableau: Tableau
-    terms: ODE
-    t: Tensor
-    h: Tensor
-    y: Tensor
-    y1: Tensor
     k: list[Tensor]
-    recorded: bool = field(default_factory=torch.is_grad_enabled)
 
-    def __call__(self, theta: Tensor) -> Tensor:
-        """Return the states (m, *) at `theta` (m,)."""
-        return self._inside(theta)
-
-    def rows(self, index: Tensor, theta: Tensor) -> Tensor:
-        """Return (m, *) where entry j is sample ``index[j]`` at ``theta[j]``."""
-        return self.y1[index] if bool((theta == 1).all()) else self._inside.rows(index, theta)
-
-    @cached_property
-    def _inside(self) -> Combination:
-        # in the gradient mode of the step: events look inside without gradients first and with them later
-        with torch.set_grad_enabled(self.recorded):
-            return self._extended() if self.tableau.powers else self._cubic()
-
-    def _extended(self) -> Combination:
+    def make(self) -> Combination:
+        """Return the interpolant; evaluates what it needs."""
         k = list(self.k)
-        stages(self.tableau, self.terms, self.t, self.h, self.y, k, self.tableau.stages)
-        return Combination(self.y, self.h, self.tableau.powers, k)
-
-    def _cubic(self) -> Combination:
-        known = self.tableau.last_is_solution
-        f1 = self.k[-1] if known else self.terms.vf(self.t + self.h, self.y1)
-        return hermite(self.y, self.y1, self.h, self.k[0], f1)
+        if self.tableau.powers:
+            stages(self.tableau, self.terms, self.t, self.h, self.y, k, self.tableau.stages)
+            return Combination(self.y, self.h, self.tableau.powers, k)
+        f1 = k[-1] if self.tableau.last_is_solution else self.terms.vf(self.t + self.h, self.y1)
+        return hermite(self.y, self.y1, self.h, k[0], f1)
 
 
 def stages(table: Tableau, terms: ODE, t: Tensor, h: Tensor, y: Tensor, k: list[Tensor], count: int) -> Tensor:
@@ -208,7 +193,7 @@ def _nonzero(weights: tuple[float, ...]) -> tuple[tuple[int, float], ...]:
 
 
 def _size_and_stages(inside: Interpolant) -> tuple[Tensor, Sequence[Tensor]]:
-    if isinstance(inside, Late):
+    if isinstance(inside, LateStages):
         return inside.h, inside.k
     assert isinstance(inside, Combination)
     assert isinstance(inside.scale, Tensor)

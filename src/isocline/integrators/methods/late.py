@@ -1,4 +1,4 @@
-"""The cubic Hermite interpolant of a method that does not know the slope at the end of its step."""
+"""Interpolants that need more of the vector field than their step did, and evaluate it only if a state inside is asked for."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from isocline.integrators.dense import Combination, hermite
 
 
 @dataclass(frozen=True)
-class LateHermite:
-    """The cubic through both ends; the slope at the end is evaluated once, and only if a state inside the step is asked for.
+class Late:
+    """An interpolant that is made once, when it is first asked. Derived classes say how; this one evaluates both slopes.
 
     Args:
         terms: bound terms.
@@ -22,7 +22,6 @@ class LateHermite:
         h: its size.
         y: state at the start.
         y1: state at the end.
-        f: slope at the start.
     """
 
     terms: Any
@@ -30,19 +29,38 @@ class LateHermite:
     h: Tensor
     y: Tensor
     y1: Tensor
-    f: Tensor
-    recorded: bool = field(default_factory=torch.is_grad_enabled)
+    recorded: bool = field(default_factory=torch.is_grad_enabled, kw_only=True)
 
     def __call__(self, theta: Tensor) -> Tensor:
         """Return the states (m, *) at `theta` (m,)."""
-        return self._cubic(theta)
+        return self._inside(theta)
 
     def rows(self, index: Tensor, theta: Tensor) -> Tensor:
         """Return (m, *) where entry j is sample ``index[j]`` at ``theta[j]``."""
-        return self.y1[index] if bool((theta == 1).all()) else self._cubic.rows(index, theta)
+        return self.y1[index] if bool((theta == 1).all()) else self._inside.rows(index, theta)
 
     @cached_property
-    def _cubic(self) -> Combination:
+    def _inside(self) -> Combination:
         # in the gradient mode of the step: events look inside without gradients first and with them later
         with torch.set_grad_enabled(self.recorded):
-            return hermite(self.y, self.y1, self.h, self.f, self.terms.vf(self.t + self.h, self.y1))
+            return self.make()
+
+    def make(self) -> Combination:
+        """Return the interpolant: the cubic through both ends with both slopes."""
+        start, end = self.terms.vf(self.t, self.y), self.terms.vf(self.t + self.h, self.y1)
+        return hermite(self.y, self.y1, self.h, start, end)
+
+
+@dataclass(frozen=True)
+class LateEnd(Late):
+    """The cubic through both ends where the slope at the start is known.
+
+    Args:
+        f: slope at the start.
+    """
+
+    f: Tensor
+
+    def make(self) -> Combination:
+        """Return the cubic; evaluates the slope at the end."""
+        return hermite(self.y, self.y1, self.h, self.f, self.terms.vf(self.t + self.h, self.y1))

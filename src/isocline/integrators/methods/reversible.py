@@ -24,8 +24,8 @@ from torch import Tensor
 from isocline._core.errors import require
 from isocline._core.registry import Method as Entry
 from isocline.integrators.methods.base import Carry, Method, Step
+from isocline.integrators.methods.late import Late
 from isocline.integrators.methods.midpoint import Midpoint
-from isocline.integrators.methods.spanned import Spanned
 
 METHOD = Entry(
     "reversible",
@@ -112,7 +112,7 @@ class Reversible:
             there.failed if back.failed is None else back.failed if there.failed is None else there.failed | back.failed
         )
         calls = there.evaluations + back.evaluations
-        return Step(y1, there.error, Spanned(terms, t, h, y, y1), (z1,), (z,), calls, failed)
+        return Step(y1, there.error, Late(terms, t, h, y, y1), (z1,), (z,), calls, failed)
 
     def inverse(self, terms: Any, t: Tensor, h: Tensor, y1: Tensor, state: Carry) -> tuple[Tensor, Carry]:
         """Return both states before the step from `t` to ``t + h``."""

@@ -27,7 +27,7 @@ from isocline._core.errors import require
 from isocline.integrators.dense import Combination, Interpolant, hermite
 from isocline.integrators.methods.base import Carry, Step
 from isocline.integrators.methods.explicit import combined
-from isocline.integrators.methods.late import LateHermite
+from isocline.integrators.methods.late import LateEnd
 from isocline.integrators.methods.tableau import Array, Tree, density, trees
 from isocline.integrators.solvers.base import Rows, Work, jacobian
 from isocline.integrators.solvers.forward import along
@@ -229,7 +229,7 @@ class Rosenbrock:
             return Combination(y, 1.0, self.tableau.powers, u)
         if self.tableau.last_is_solution:
             return hermite(y, y1, h, first, last)
-        return LateHermite(terms, t, h, y, y1, first)
+        return LateEnd(terms, t, h, y, y1, first)
 
 
 def _by_time(work: Work, t: Tensor, y: Tensor) -> Tensor:

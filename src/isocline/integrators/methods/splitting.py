@@ -20,7 +20,7 @@ from torch import Tensor
 from isocline._core.errors import require
 from isocline.integrators.hamiltonian import Separable
 from isocline.integrators.methods.base import Carry, Step
-from isocline.integrators.methods.spanned import Spanned
+from isocline.integrators.methods.late import Late
 
 TOLERANCE = 1e-13
 
@@ -79,7 +79,7 @@ class Splitting:
                 p = torch.addcmul(p, force, b * h)
         y1 = torch.cat([q, p], dim=-1)
         carry = (force,) if self.carries and force is not None else ()
-        return Step(y1, None, Spanned(terms, t, h, y, y1), carry, () if first is None else (first,), calls)
+        return Step(y1, None, Late(terms, t, h, y, y1), carry, () if first is None else (first,), calls)
 
     def inverse(self, terms: Separable, t: Tensor, h: Tensor, y1: Tensor, state: Carry) -> tuple[Tensor, Carry]:
         """Return state and carry before the step from `t` to ``t + h`` that ended in `y1`."""

@@ -20,6 +20,7 @@ from isocline.integrators.methods.dopri5 import Dopri5
 from isocline.integrators.packing import Packing
 from isocline.integrators.problem import Problem
 from isocline.integrators.save import SaveAt
+from isocline.integrators.sde import SDE, check_pairing
 from isocline.integrators.solution import Solution
 from isocline.integrators.terms import ODE, Terms
 
@@ -46,7 +47,8 @@ def integrate(
     """Integrate an equation from `t0` to `t1`, forward or backward.
 
     Args:
-        terms: the equation: a vector field ``f(t, y)`` (``f(t, y, args)`` with `args`), or an object such as `ODE` or `Semilinear`.
+        terms: the equation: a vector field ``f(t, y)`` (``f(t, y, args)`` with `args`), or an object such as `ODE`,
+            `Semilinear`, `SDE` or `CDE`.
         y0: the first state: a tensor or any nested structure of tensors of one dtype.
         t0: start; with ``batching="per-sample"`` also (B,).
         t1: end; with ``batching="per-sample"`` also (B,).
@@ -88,6 +90,9 @@ def integrate(
     steering = controller or (PID(1e-5, 1e-7) if dt0 is None else Constant())
     chosen = chosen.measured(steering) if hasattr(chosen, "measured") else chosen
     _check(chosen, steering, equation, saveat, batched)
+    if isinstance(equation, SDE):
+        check_pairing(chosen, equation)
+        equation = equation.driven(packed, start, end, steering, dt0, getattr(chosen, "area", False))
     problem = Problem(
         terms=equation,  # type: ignore[arg-type]
         method=chosen,

@@ -49,6 +49,7 @@ class Loop:
         self.batched = bool(p.shape)
         self.counter = Counter() if p.counted else None
         self.terms: Any = bound(p.terms, p.args, p.packing, self.counter)
+        self.noisy = hasattr(p.terms, "over")
         self.sign = p.sign
         self.active: Index = np.arange(p.shape[0] if self.batched else 1)
         self.s: Array = 0.0 * p.t0
@@ -139,6 +140,8 @@ class Loop:
         if p.dt0 is not None:
             self.h = np.full(p.shape, abs(float(p.dt0)))
             self.h = self._whole(self.h) if not p.controller.adaptive else self.h
+        elif p.controller.adaptive and self.noisy:
+            raise InvalidInput("adaptive steps of an SDE need the first one: pass dt0=...")
         elif p.controller.adaptive:
             f = self.terms.vf(t, self.y)
             self.h = first_step(
@@ -196,10 +199,11 @@ class Loop:
         stop = self._next_stop()
         clipped = self.s + self.h * STRETCH >= stop
         size = self.where(clipped, stop - self.s, self.h)
+        terms = self.terms
+        if self.noisy:
+            size, terms = self._with_noise(clipped, size)
         t, h = self.time(self.s), self.tensor(self.sign * size)
-        step, ratio, error = self.make(
-            p.method, p.controller, self.terms, t, h, self.y, self.state, self.dims, self.inside
-        )
+        step, ratio, error = self.make(p.method, p.controller, terms, t, h, self.y, self.state, self.dims, self.inside)
         self._count(step.evaluations)
         seen = ratio.detach().double().cpu().numpy() if self.batched else np.float64(ratio.item())
         choice = p.controller.decide(size, seen, self.memory, self.error_order)
@@ -211,6 +215,8 @@ class Loop:
             at = self.t0 + self.sign * self.s
             p.on_step(StepTaken(index, accept, at, self.sign * size, self.s, size, self.y, self.state))
         self._tally(accept, error)
+        if self.noisy and self.adaptive:
+            self._remember(accept, self.s + size)
         crossing = self._look_for_events(accept, step, t, size)
         reached = self.where(accept, self.where(clipped, self._beyond(stop), self.s + size), self.s)
         if crossing is not None:
@@ -219,6 +225,21 @@ class Loop:
         self._settle_count()
         self._move(step, accept, choice.h, clipped, reached, choice.memory)
         return self._judge(seen, step, crossing)
+
+    def _with_noise(self, clipped: Flags, size: Array) -> tuple[Array, Any]:
+        """Return the step, ended where the Brownian path is cheap to know, and the terms that know the path over it."""
+        at = self.t0 + self.sign * self.s
+        if self.adaptive:
+            size = self.where(clipped, size, self.sign * self.terms.fitted(at, self.sign * size))
+        return size, self.terms.over(at, self.sign * size)
+
+    def _remember(self, accept: Flags, reached: Array) -> None:
+        """Let later steps end where a rejected one did: what was learnt of the noise there must not be thrown away."""
+        if np.all(accept):
+            return
+        later = self.stops > self.s[..., None]
+        ahead = self.stops[..., later.any(tuple(range(later.ndim - 1)))]
+        self.stops = np.concatenate([ahead, np.where(accept, np.inf, reached)[..., None]], -1)
 
     def _tally(self, accept: Flags, error: Tensor | None) -> None:
         if not self.batched:

@@ -51,11 +51,23 @@ class Binding:
 
     def call(self, function: Field, t: Tensor, y: Tensor) -> Tensor:
         """Return ``function(t, y)``, or ``function(t, y, args)`` where there are arguments, packed and counted."""
+        return self._checked(self._raw(function, t, y), y)
+
+    def called(self, function: Field, t: Tensor, y: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """Return the same for a function that returns a tensor of another shape, for a state that is one tensor."""
+        if self.packing is not None and self.packing.spec is not None:
+            raise InvalidInput("a matrix of diffusions needs a state that is one tensor")
+        out = self._raw(function, t, y)
+        if not isinstance(out, Tensor) or out.shape != shape or out.dtype != y.dtype:
+            seen = f"{out.dtype} {tuple(out.shape)}" if isinstance(out, Tensor) else type(out).__name__
+            raise InvalidInput(f"the diffusion returned {seen}; expected {y.dtype} {tuple(shape)}")
+        return out
+
+    def _raw(self, function: Field, t: Tensor, y: Tensor) -> Any:
         if self.counter is not None:
             self.counter.evaluations += 1
         state = y if self.packing is None else self.packing.unpack(y)
-        out = function(t, state) if self.args is None else function(t, state, self.rows_of(self.args))
-        return self._checked(out, y)
+        return function(t, state) if self.args is None else function(t, state, self.rows_of(self.args))
 
     def rows_of(self, args: Any) -> Any:
         """Return the arguments with the rows of the samples under way in place of `Each`."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.live_bytes import LiveBytes
-from isocline.integrators import Checkpointed, Direct, ReversibleAdjoint, ReversibleHeun, Solution, integrate
+from isocline.integrators import SDE, Checkpointed, Direct, ReversibleAdjoint, ReversibleHeun, Solution, integrate
 from isocline.integrators.gradients.pullback import Pullback, solved
 from isocline.integrators.problem import Problem
 
@@ -102,6 +102,22 @@ def test_memory_at_ten_times_the_steps(name: str) -> None:
     gradient, low, high, _ = MODES[name]
     found = growth(gradient, 1000) if name == "reversible" else growth(gradient, 400, 40)
     assert low * 10 <= found <= high
+
+
+def sde_peak(gradient: Any, steps: int) -> int:
+    """The same for a stochastic equation with a state of 16 kB."""
+    generator = torch.Generator().manual_seed(0)
+    y0 = torch.randn(64, 32, dtype=torch.float64, generator=generator).requires_grad_()
+    weight = (torch.randn(32, 32, dtype=torch.float64, generator=generator) / 6).requires_grad_()
+    terms = SDE(lambda t, y: torch.tanh(y @ weight), lambda t, y: 0.1 * torch.tanh(y), 0, calculus="stratonovich")
+    with LiveBytes() as count:
+        integrate(terms, y0, 0.0, 1.0, method=ReversibleHeun(), dt0=1.0 / steps, gradient=gradient).y1.sum().backward()
+    return count.peak + (0 if isinstance(gradient, Direct) else 16 * steps)
+
+
+def test_memory_of_undone_stochastic_steps_is_flat() -> None:
+    assert sde_peak(ReversibleAdjoint(), 1000) <= 1.5 * sde_peak(ReversibleAdjoint(), 100)
+    assert sde_peak(Direct(), 1000) >= 5 * sde_peak(Direct(), 100)
 
 
 @pytest.mark.slow

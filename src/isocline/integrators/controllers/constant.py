@@ -15,8 +15,11 @@ from isocline.integrators.controllers.base import Array, Decision, Memory
 
 def zero_if_finite(y1: Tensor, event_dims: int) -> Tensor:
     """Return 0 where a state is finite and NaN where it is not, shape () or (B,)."""
+    size = y1.detach()
+    size = size.abs() if size.is_complex() else size
+    if event_dims == y1.ndim:
+        return size.sum() * 0.0
     axes = tuple(range(y1.ndim - event_dims, y1.ndim))
-    size = y1.detach().abs()
     return (size.sum(axes) if axes else size) * 0.0
 
 

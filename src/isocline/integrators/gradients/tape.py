@@ -236,6 +236,7 @@ class Tape:
             terms, part = restricted(terms, index), tuple(x[index] for x in carry)
         t, h, size = self.times(k, rows)
         state = self._opened(terms, k, rows, t, part)
+        terms = self._with_noise(terms, k, rows)
         step = self.problem.method.step(terms, t, h, part[0], state)
         after = (step.y, *step.state)
         again = Again(rows, t, h, size, step, terms)
@@ -250,8 +251,19 @@ class Tape:
             index = torch.as_tensor(rows, device=carry[0].device)
             terms, part = restricted(terms, index), tuple(x[index] for x in carry)
         t, h, _ = self.times(k, rows)
+        terms = self._with_noise(terms, k, rows)
         y, state = method.inverse(terms, t, h, part[0], part[1:])
         return (y, *state) if rows is None else self._merged(carry, (y, *state), rows)
+
+    def _with_noise(self, terms: Any, k: int, rows: Index | None) -> Any:
+        """Return the terms that know what the Brownian path does over the k-th step, where there is one."""
+        if not hasattr(terms, "over"):
+            return terms
+        where = slice(None) if rows is None else rows
+        s, size, t0 = self.grid.s[k], self.grid.size[k], self.problem.t0
+        if self.problem.shape:
+            s, size, t0 = s[where], size[where], t0[where]
+        return terms.over(t0 + self.sign * s, self.sign * size)
 
     def times(self, k: int, rows: Index | None) -> tuple[Tensor, Tensor, Array]:
         """Return start and signed size of the k-th step as methods see them, and the size as a number."""

@@ -1,0 +1,1 @@
+"""Controls: paths made of data, which drive controlled differential equations."""

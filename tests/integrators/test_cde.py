@@ -95,15 +95,16 @@ def bent(t: Tensor, y: Tensor) -> Tensor:
     return torch.stack([torch.sin(y.roll(1, -1) + t), torch.cos(2 * y)], -1)
 
 
-@pytest.mark.parametrize(("method", "order"), [(RK4(), 4), (AdamsBashforth(3), 3)], ids=["RK4", "AdamsBashforth"])
-@pytest.mark.parametrize("kind", [LinearPath, HermitePath], ids=named)
+@pytest.mark.parametrize(
+    ("kind", "method", "order"), [(LinearPath, RK4(), 4), (HermitePath, RK4(), 4), (LinearPath, AdamsBashforth(2), 2)]
+)
 def test_the_order_of_a_method_is_kept_where_steps_end_at_knots(kind: Any, method: Any, order: int) -> None:
     times = torch.tensor([0.0, 1.0, 2.0], **DOUBLE)
     path = kind(times, torch.tensor([[0.0, 0.0], [1.0, -0.5], [0.2, 1.0]], **DOUBLE))
     terms, y0 = CDE(bent, path), torch.tensor([0.3, 1.0, -0.5], **DOUBLE)
     exact = integrate(terms, y0, 0.0, 2.0, method=Dopri8(), controller=path.clip(PID(1e-12, 1e-13))).y1
     errors = []
-    for n in (32, 64):
+    for n in (48, 96):
         found = integrate(terms, y0, 0.0, 2.0, method=method, controller=path.clip(Constant()), dt0=1 / n).y1
         errors.append(float((found - exact).norm()))
     assert abs(math.log2(errors[0] / errors[1]) - order) < 0.2

@@ -186,6 +186,19 @@ def test_gradients_of_undone_steps_equal_direct_ones() -> None:
             assert (direct - mine).abs().max() <= 1e-10 * direct.abs().max()
 
 
+def test_steps_that_begin_at_zero_are_undone() -> None:
+    """The way back ends near zero, not at it: what is near is measured by the solution, not by its start."""
+    weight = torch.ones(3, requires_grad=True)
+    terms = SDE(lambda t, y: torch.tanh(weight + y), lambda t, y: 0.1 * torch.ones_like(y), 2, calculus="stratonovich")
+    settings: Any = {"method": ReversibleHeun(), "dt0": 0.01}
+    found = [
+        integrate(terms, torch.zeros(16, 3), 0.0, 1.0, gradient=g, **settings).y1
+        for g in (Direct(), ReversibleAdjoint())
+    ]
+    direct, undone = (torch.autograd.grad(y.square().mean(), weight)[0] for y in found)
+    assert torch.allclose(direct, undone, rtol=1e-4)
+
+
 def test_gradients_of_adaptive_steps_equal_direct_ones() -> None:
     for batching in ("joint", "per-sample"):
         found = []

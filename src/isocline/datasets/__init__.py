@@ -2,18 +2,54 @@
 
 from isocline.datasets.digits import load_digits
 from isocline.datasets.fashion import load_fashion
+from isocline.datasets.graphs import (
+    NodeData,
+    NodeSplit,
+    contextual_blocks,
+    digits_graph,
+    nearest_neighbours,
+    planetoid,
+)
 from isocline.datasets.images import Images, Shuffled
 from isocline.datasets.mnist import load_mnist5k
+from isocline.datasets.ou_switching import ou_switching
+from isocline.datasets.packaged_series import (
+    arrow_head,
+    basic_motions,
+    gun_point,
+    italy_power_demand,
+    japanese_vowels,
+    pickup_gesture,
+)
 from isocline.datasets.packages import PACKAGES, PackageData, data_folder, fetch
+from isocline.datasets.series import Series, Split, drop_values
+from isocline.datasets.wordnet import load_wordnet
 
 __all__ = [
     "PACKAGES",
     "Images",
+    "NodeData",
+    "NodeSplit",
     "PackageData",
+    "Series",
     "Shuffled",
+    "Split",
+    "arrow_head",
+    "basic_motions",
+    "contextual_blocks",
     "data_folder",
+    "digits_graph",
+    "drop_values",
     "fetch",
+    "gun_point",
+    "italy_power_demand",
+    "japanese_vowels",
     "load_digits",
     "load_fashion",
     "load_mnist5k",
+    "load_wordnet",
+    "nearest_neighbours",
+    "ou_switching",
+    "pickup_gesture",
+    "planetoid",
 ]

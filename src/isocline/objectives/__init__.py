@@ -13,8 +13,17 @@ from isocline.objectives.formulation import (
     v_prediction,
 )
 from isocline.objectives.hierarchical_flow import HierarchicalFlow
+from isocline.objectives.jacobian import jacobian_penalty
 from isocline.objectives.learned_coupling import GaussianEncoder, LearnedCoupling
+from isocline.objectives.local_step import Visited, local_step, uniform_time, visited_step, with_time
 from isocline.objectives.penalties import PseudoHuber, squared
+from isocline.objectives.solver_cost import (
+    ExponentialDecay,
+    error_cost,
+    squared_error_cost,
+    stability_size,
+    stiffness_cost,
+)
 from isocline.objectives.time_laws import (
     LogitNormal,
     LogNormal,
@@ -29,6 +38,7 @@ from isocline.objectives.weights import EDMWeight, UnitOn
 __all__ = [
     "DenoisingObjective",
     "EDMWeight",
+    "ExponentialDecay",
     "Formulation",
     "GaussianEncoder",
     "HierarchicalFlow",
@@ -42,13 +52,23 @@ __all__ = [
     "UniformLogSNR",
     "UniformTime",
     "UnitOn",
+    "Visited",
     "cem",
     "ddpm",
     "edm",
+    "error_cost",
+    "jacobian_penalty",
+    "local_step",
     "rectified_diffusion",
     "rectified_flow",
     "rf_plus_plus",
     "score",
     "squared",
+    "squared_error_cost",
+    "stability_size",
+    "stiffness_cost",
+    "uniform_time",
     "v_prediction",
+    "visited_step",
+    "with_time",
 ]

@@ -71,7 +71,8 @@ class ControlPath:
         """Return the controller with steps that end where pieces meet, and that start afresh behind a jump of the derivative.
 
         Inside a piece the path is smooth. A step across the end of one has order 1 or 2 whatever the method, and its
-        error estimate may not tell. Where samples have times of their own, the steps end at those of all samples.
+        error estimate may not tell. Where samples have times of their own, the steps end at those of all samples. Methods
+        of several steps (`AdamsBashforth`) want ``Clip(inner, jump_times=path.knots)``, which starts afresh at every piece.
         """
         return Clip(inner, times=self.knots, jump_times=self.jumps)
 

@@ -170,7 +170,7 @@ class _Attach(torch.autograd.Function):
 
         with torch.no_grad():
             v, miss = root.mode.linear.solve(transposed, cotangent)
-        if not miss <= max(1e-6, 100 * root.mode.linear.tolerance):
+        if not miss <= max(1e-6, 100 * root.mode.linear.tolerance, 100 * torch.finfo(v.dtype).eps):
             raise NotFinite(
                 f"Implicit: the linear equation with the Jacobian was solved to {miss:.0e} only; the Jacobian may be singular "
                 "at this steady state, or pass Implicit(Krylov(restart=..., rounds=...)) with larger numbers"

@@ -274,11 +274,11 @@ def watched(problem: Problem, mode: str) -> Solution:
     return loop.solution()
 
 
-def check_repeats(now: Tensor, then: Tensor, mode: str, what: str) -> None:
-    """Raise where a state that was made again is not what it was."""
+def check_repeats(now: Tensor, then: Tensor, mode: str, what: str, scale: float = 0.0) -> None:
+    """Raise where a state that was made again is not what it was, measured by its size or by `scale` where that is larger."""
     eps = torch.finfo(now.real.dtype if now.is_complex() else now.dtype).eps
     now, then = now.detach(), then.detach()
-    size = float(then.abs().max()) if then.numel() else 0.0
+    size = max(float(then.abs().max()) if then.numel() else 0.0, scale)
     miss = float((now - then).abs().max()) if then.numel() else 0.0
     if not miss <= eps**0.5 * max(size, eps):
         raise Mismatch(f"{mode}: {what} (off by {miss:.1e} at size {size:.1e}); pass gradient=Direct()")

@@ -74,10 +74,14 @@ class ReversibleAdjoint:
     def _backward(self, pullback: Pullback, y0: Tensor) -> Tensor | None:
         tape = pullback.tape
         carry = tape.last
+        size = (
+            float(carry[0].detach().abs().max()) if carry and carry[0].numel() else 0.0
+        )  # the first state may be zero
         cotangent: Grads = [None]
         for k in reversed(range(len(tape.grid))):
             if k == 0:
-                check_repeats(carry[0], y0, pullback.mode, "the undone steps do not lead back to the first state")
+                what = "the undone steps do not lead back to the first state"
+                check_repeats(carry[0], y0, pullback.mode, what, size)
                 carry = (y0,)
             cotangent = pullback.back(k, k + 1, carry, cotangent)
             if k:

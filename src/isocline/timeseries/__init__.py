@@ -1,0 +1,1 @@
+"""Time series that are irregular or have gaps: models, estimators, kernels."""

@@ -19,7 +19,8 @@ from torch._higher_order_ops.while_loop import while_loop
 from isocline.integrators.controllers.base import Array, Controller
 from isocline.integrators.controllers.pid import PID
 from isocline.integrators.gradients.direct import Direct, Gradient
-from isocline.integrators.loop import STRETCH, Loop
+from isocline.integrators.loop import Loop
+from isocline.integrators.march import STRETCH
 from isocline.integrators.methods.base import Carry, Method
 from isocline.integrators.problem import Attempt, Problem, attempt
 from isocline.integrators.solution import Solution

@@ -23,6 +23,7 @@ from isocline.integrators.controllers.base import Array, Flags, Memory
 from isocline.integrators.crossing import Crossing, located, signs
 from isocline.integrators.dense import Interpolant
 from isocline.integrators.initial import first_step
+from isocline.integrators.march import STRETCH, march, plain
 from isocline.integrators.methods.base import Carry, Step
 from isocline.integrators.outcome import solution_of
 from isocline.integrators.problem import Problem, StepTaken, attempt
@@ -30,7 +31,6 @@ from isocline.integrators.solution import Reason, Solution
 from isocline.integrators.terms import Counter, bound, restricted
 
 TINY = 16 * np.finfo(np.float64).eps
-STRETCH = 1 + 1e-6  # a step is stretched so far, rather than leaving a tiny last one
 
 
 def _either(condition: Flags, a: Array, b: Array) -> Array:
@@ -67,6 +67,7 @@ class Loop:
         count = p.shape or (1,)
         self.nfe, self.accepted, self.rejected = (np.zeros(count, np.int64) for _ in range(3))
         self.tried = 0
+        self.plain, self.failed_march = plain(p), False
         self.reasons, self.ends = [Reason.OK] * count[0], np.zeros(count)
         self.named = [""] * count[0]
         self.errors = torch.zeros(p.shape, dtype=self.real, device=p.y0.device) if p.controller.adaptive else None
@@ -147,7 +148,7 @@ class Loop:
             self.h = first_step(
                 self.terms.vf, f, self.y, self.end, self._ahead, p.controller, p.method.error_order, p.event_dims
             )
-            self._count(2)
+            self.count(2)
         elif p.controller.stops:
             self.h = np.full(p.shape, np.inf)
         else:
@@ -172,7 +173,9 @@ class Loop:
             return self
         while self.tried < self.problem.max_steps:
             if self.problem.sprint is not None:
-                self.problem.sprint(self, self._next_call())
+                self.problem.sprint(self, self.next_call())
+            if self.plain:
+                march(self)
             if self._advance():
                 return self
         self._finish(np.ones_like(self.s, dtype=bool), self._blame(Reason.MAX_STEPS))
@@ -186,7 +189,7 @@ class Loop:
         near = (ahead > 0) & (ahead <= 1.01 * self.nudge[..., None])
         return np.where(near, self.jumps + self.nudge[..., None], stop[..., None]).max(-1)
 
-    def _next_call(self) -> Array:
+    def next_call(self) -> Array:
         """Return the elapsed time up to which nothing but steps is asked for; the whole state shares its steps."""
         wanted = self.kept[1].want
         after = wanted[np.searchsorted(wanted, self.s, side="right") :]
@@ -204,7 +207,7 @@ class Loop:
             size, terms = self._with_noise(clipped, size)
         t, h = self.time(self.s), self.tensor(self.sign * size)
         step, ratio, error = self.make(p.method, p.controller, terms, t, h, self.y, self.state, self.dims, self.inside)
-        self._count(step.evaluations)
+        self.count(step.evaluations)
         seen = ratio.detach().double().cpu().numpy() if self.batched else np.float64(ratio.item())
         choice = p.controller.decide(size, seen, self.memory, self.error_order)
         accept = choice.accept
@@ -403,7 +406,8 @@ class Loop:
             return new
         return torch.where(self._flags(accept, new.ndim - 1), new, old)
 
-    def _count(self, declared: int) -> None:
+    def count(self, declared: int) -> None:
+        """Write down evaluations: those that were counted, or as many as were declared."""
         if self.counter is None:
             self.nfe[self.everyone] += declared
         else:
@@ -431,7 +435,9 @@ class Loop:
     def _write_record(self, size: Array, ratio: Tensor, accept: Flags, step: Step) -> None:
         stiffness = getattr(self.problem.method, "stiffness", lambda step: None)(step)
         at = self.t0 + self.sign * self.s
-        if not self.batched and not accept:  # no gradient of a penalty goes through what was thrown away, and may have overflowed
+        if (
+            not self.batched and not accept
+        ):  # no gradient of a penalty goes through what was thrown away, and may have overflowed
             ratio, stiffness = ratio.detach(), None if stiffness is None else stiffness.detach()
         self.records.append((self.active, at, self.sign * size, ratio, accept, stiffness, step.evaluations))
 

@@ -91,7 +91,8 @@ class BrownianPath:
         words = self.width if area else -(-self.width // 2)  # a word gives two normals
         self.elements = element_words(rows, words, first=first, device=self.device)
         self._ends: list[float] = self.cells.tolist() if self.cells.ndim == 1 else []
-        self._ahead: tuple[int, Tensor] = (-1, torch.empty(0))
+        self._together = max(1, min(AHEAD, CHUNK // max(1, self.elements.numel())))
+        self._ahead: tuple[int, list[Increment]] = (-1, [])
         self._latest: tuple[int, Any, Tensor] = (-1, np.empty(0, np.int64), torch.empty(0))
 
     # ------------------------------------------------------------------------------------------------ queries
@@ -104,8 +105,8 @@ class BrownianPath:
             t: end; before `s` for the path that is run backward.
             rows: which samples, (m,), where samples have times of their own; None for all.
         """
-        if np.ndim(s) == 0:
-            return self._shared(float(s), float(t))
+        if isinstance(s, float) or np.ndim(s) == 0:  # NumPy's float64 is a float
+            return self._shared(s, t)
         return self._separate(np.asarray(s), np.asarray(t), rows)
 
     def __call__(self, t: float) -> Tensor:
@@ -148,19 +149,27 @@ class BrownianPath:
         start, end = self._ends[cell], self._ends[cell + 1]
         near = NEAR * (end - start)
         if s <= start + near and t >= end - near:
-            return self._whole(cell, end - start)
+            return self._whole(cell)
         return self._part(cell, (s - start) / (end - start), (min(t, end) - start) / (end - start), end - start)
 
-    def _whole(self, cell: int, length: float) -> Increment:
+    def _whole(self, cell: int) -> Increment:
         """Return the increment over a cell; those of the cells around it are drawn in one go."""
-        count = max(1, min(AHEAD, CHUNK // max(1, self.elements.numel())))
-        chunk, k = divmod(cell, count)
+        chunk, k = divmod(cell, self._together)
         if self._ahead[0] != chunk:
-            cells = np.arange(chunk * count, min((chunk + 1) * count, len(self.cells) - 1))
-            self._ahead = chunk, self._drawn(self.elements, cells, np.full_like(cells, ROOT))
-        drawn = self._ahead[1]
-        w = (drawn[0][k] * length**0.5).view(self.shape)
-        return Increment(w, (drawn[1][k] * (length / 12) ** 0.5).view(self.shape) if self.area else None)
+            self._ahead = (
+                chunk,
+                self._chunk(chunk * self._together, min((chunk + 1) * self._together, len(self._ends) - 1)),
+            )
+        return self._ahead[1][k]
+
+    def _chunk(self, first: int, last: int) -> list[Increment]:
+        """Return the increments over the cells from `first` to `last`."""
+        cells = np.arange(first, last)
+        scales = np.sqrt(np.diff(self.cells[first : last + 1]) * np.array([[1.0], [1 / 12]])[: 1 + self.area])
+        drawn = self._drawn(self.elements, cells, np.full_like(cells, ROOT))
+        drawn.mul_(torch.from_numpy(scales).to(drawn)[..., None, None])
+        parts = (x.view(last - first, *self.shape).unbind(0) for x in drawn)
+        return [Increment(*found) for found in zip(*parts, strict=True)]
 
     def _drawn(self, elements: Tensor, cells: Any, nodes: Any) -> Tensor:
         """Return normals of nodes for elements (B, words): (1 or 2, n, B, width) of nodes (n,), (1 or 2, B, n, width) of (B, n)."""

@@ -11,7 +11,8 @@ Stratonovich.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TypeAlias
 
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor
 
 from isocline._core.errors import require
+from isocline.integrators.controllers.base import Controller
 from isocline.integrators.dense import linear
 from isocline.integrators.methods.base import Carry, Step
 from isocline.integrators.methods.explicit import combined
@@ -115,6 +117,14 @@ class StochasticTableau:
         return drift.error, increment.error, area.error
 
     @cached_property
+    def bare(self) -> StochasticTableau:
+        """The tableau without its error estimate."""
+        area = None if self.area is None else replace(self.area, error=())
+        return replace(
+            self, drift=replace(self.drift, error=()), increment=replace(self.increment, error=()), area=area
+        )
+
+    @cached_property
     def abscissae(self) -> tuple[float, ...]:
         """Times of the stages, in steps."""
         return (0.0, *(sum(row) for row in self.drift.a))
@@ -157,6 +167,14 @@ class StochasticRungeKutta:
         """Whether the space-time area is read."""
         return self.tableau.area is not None
 
+    def measured(self, controller: Controller) -> StochasticRungeKutta:
+        """Return the method without its error estimate where nobody reads it."""
+        if controller.adaptive or not self.tableau.drift.error:
+            return self
+        bare = copy(self)
+        object.__setattr__(bare, "tableau", self.tableau.bare)
+        return bare
+
     def start(self, terms: SDE, t: Tensor, y: Tensor, f: Tensor | None) -> Carry:
         """Return nothing."""
         return ()
@@ -166,23 +184,29 @@ class StochasticRungeKutta:
         table = self.tableau
         drifts, diffusions = [terms.f(t, y)], [terms.g(t, y)]
         for row, abscissa in zip(table.stage_rows, table.abscissae[1:], strict=True):
-            z = y + self._moved(terms, h, drifts, diffusions, row)
+            z = _moved(terms, h, y, drifts, diffusions, row)
             at = torch.add(t, h, alpha=abscissa)
             drifts.append(terms.f(at, z))
             diffusions.append(terms.g(at, z))
-        y1 = y + self._moved(terms, h, drifts, diffusions, table.solution_row)
+        y1 = _moved(terms, h, y, drifts, diffusions, table.solution_row)
         known = bool(table.drift.error)
-        error = self._moved(terms, h, drifts, diffusions, table.error_row) if known else None
+        error = _moved(terms, h, torch.zeros_like(y), drifts, diffusions, table.error_row) if known else None
         return Step(y1, error, linear(y, y1), evaluations=2 * table.stages)
 
-    @staticmethod
-    def _moved(terms: SDE, h: Tensor, drifts: list[Tensor], diffusions: list[Tensor], row: Row) -> Tensor:
-        drift, increment, area = row
-        w = terms.step
-        total = terms.times(combined(increment, diffusions), w.w)
-        if any(drift):
-            total = torch.addcmul(total, combined(drift, drifts), h)
-        if any(area):
-            assert w.h is not None
-            total = total + terms.times(combined(area, diffusions), w.h)
-        return total
+
+def _moved(terms: SDE, h: Tensor, y: Tensor, drifts: list[Tensor], diffusions: list[Tensor], row: Row) -> Tensor:
+    """Return `y` plus the sums of a row of weights."""
+    drift, increment, area = row
+    w = terms.step
+    total = terms.moved(y, weighted(increment, diffusions), w.w)
+    if any(drift):
+        total = torch.addcmul(total, weighted(drift, drifts), h)
+    if any(area):
+        assert w.h is not None
+        total = terms.moved(total, weighted(area, diffusions), w.h)
+    return total
+
+
+def weighted(weights: Weights, vectors: list[Tensor]) -> Tensor:
+    """Return ``sum_i weights[i] vectors[i]``; one vector of weight one as it is."""
+    return vectors[0] if weights == (1.0,) else combined(weights, vectors)

@@ -13,7 +13,7 @@ from rich.console import Console
 
 if TYPE_CHECKING:
     from isocline.datasets.panel import Panel
-    from isocline.recipes.forecast import Ahead, Forecaster, Report
+    from isocline.recipes.forecast import Ahead, Forecaster, ForecastReport
 
 
 def forecast(
@@ -59,7 +59,7 @@ def forecast(
 
     console = Console(stderr=as_json)
     panel = read_panel(source, time=time, values=value or ["value"], series=series)
-    report: Report | None = None
+    report: ForecastReport | None = None
     if model is not None:
         forecaster = load_forecaster(model)
     else:
@@ -109,7 +109,7 @@ def _table(panel: Panel, ahead: list[Ahead]) -> str:
     return buffer.getvalue()
 
 
-def _say(report: Report, forecaster: Forecaster, console: Console) -> None:
+def _say(report: ForecastReport, forecaster: Forecaster, console: Console) -> None:
     season = _season(forecaster)
     lines = [
         f"Horizon {forecaster.horizon:g}, season {f'{season:.4g}' if season else 'none found'}; "

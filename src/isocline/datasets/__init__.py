@@ -22,6 +22,7 @@ from isocline.datasets.packaged_series import (
     pickup_gesture,
 )
 from isocline.datasets.packages import PACKAGES, PackageData, data_folder, fetch
+from isocline.datasets.panel import Panel, read_panel
 from isocline.datasets.series import Series, Split, drop_values
 from isocline.datasets.wordnet import load_wordnet
 
@@ -31,6 +32,7 @@ __all__ = [
     "NodeData",
     "NodeSplit",
     "PackageData",
+    "Panel",
     "Series",
     "Shuffled",
     "Split",
@@ -52,4 +54,5 @@ __all__ = [
     "ou_switching",
     "pickup_gesture",
     "planetoid",
+    "read_panel",
 ]

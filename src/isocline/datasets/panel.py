@@ -146,7 +146,9 @@ def _time(cell: str, dates: bool, where: str) -> float:
                 return found
             raise ValueError
         compact = len(text) == 8 and text.isdigit()  # which Python reads from 3.11 on
-        moment = datetime.fromisoformat(f"{text[:4]}-{text[4:6]}-{text[6:]}" if compact else text.replace("Z", "+00:00"))
+        moment = datetime.fromisoformat(
+            f"{text[:4]}-{text[4:6]}-{text[6:]}" if compact else text.replace("Z", "+00:00")
+        )
     except ValueError:
         raise BadFile(
             f"{where}: {text!r} is not {'a date such as 2024-05-01' if dates else 'a finite number'}"

@@ -40,7 +40,7 @@ def march(loop: Loop) -> None:
     times = torch.as_tensor(at).to(loop.y.device, loop.real).unbind(0)
     size, signed = loop.tensor(loop.sign * h), loop.sign * h
     y, state, step, terms = loop.y, loop.state, loop.problem.method.step, loop.terms
-    before = None if loop.counter is None else loop.counter.evaluations
+    before = 0 if loop.counter is None else loop.counter.evaluations
     evaluations = 0
     for start, t in zip(at, times, strict=True):
         made = step(terms.over(start, signed) if loop.noisy else terms, t, size, y, state)

@@ -3,6 +3,14 @@
 from isocline.recipes.diagnose import Diagnosis, diagnose
 from isocline.recipes.diffusers import Conditions, from_diffusers
 from isocline.recipes.fit import Fitted, fit_denoiser
+from isocline.recipes.forecast import (
+    Forecaster,
+    ForecastReport,
+    ForecastSettings,
+    forecast,
+    load_forecaster,
+    save_forecaster,
+)
 from isocline.recipes.mmd_finetuning import MMDFinetuning
 from isocline.recipes.models import StoredModel, load_model, save_model
 from isocline.recipes.own_data import Learned, train_on
@@ -18,6 +26,9 @@ __all__ = [
     "Diagnosis",
     "Entry",
     "Fitted",
+    "ForecastReport",
+    "ForecastSettings",
+    "Forecaster",
     "Learned",
     "MMDFinetuning",
     "Outcome",
@@ -26,10 +37,13 @@ __all__ = [
     "diagnose",
     "draw_pairs",
     "fit_denoiser",
+    "forecast",
     "from_diffusers",
+    "load_forecaster",
     "load_model",
     "quality",
     "sample",
+    "save_forecaster",
     "save_model",
     "train_on",
     "tune",

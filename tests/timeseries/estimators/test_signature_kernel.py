@@ -4,19 +4,19 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-import torch
 
 pytest.importorskip("sklearn")
 
 from sklearn.base import clone
 from sklearn.utils.estimator_checks import check_estimator
+from torch import Tensor
 
 from isocline._core.errors import InvalidInput
 from isocline.timeseries.estimators import SignatureKernelClassifier
 from isocline.timeseries.kernels import Identity, NeuralSignatureKernel
 
 
-def turning(n: int, seed: int, length: int = 20) -> tuple[np.ndarray, np.ndarray]:
+def turning(n: int, seed: int, length: int = 12) -> tuple[np.ndarray, np.ndarray]:
     """Noisy circles (n, T, 2), told apart only by the sense in which they turn."""
     rng = np.random.default_rng(seed)
     y = np.arange(n) % 2
@@ -25,9 +25,16 @@ def turning(n: int, seed: int, length: int = 20) -> tuple[np.ndarray, np.ndarray
     return x + 0.1 * rng.normal(size=x.shape), y
 
 
+class Negative(NeuralSignatureKernel):
+    """What a grid that is far too coarse may give."""
+
+    def __call__(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        return -super().__call__(x, y)
+
+
 @pytest.mark.parametrize("kernel", [None, NeuralSignatureKernel(Identity())])
 def test_it_tells_the_sense_of_a_turn(kernel: NeuralSignatureKernel | None) -> None:
-    x, y = turning(24, 0)
+    x, y = turning(16, 0)
     model = SignatureKernelClassifier(kernel, scale=0.5).fit(x, y)
     new, labels = turning(20, 1)
     assert model.score(new, labels) == 1.0
@@ -37,17 +44,15 @@ def test_it_tells_the_sense_of_a_turn(kernel: NeuralSignatureKernel | None) -> N
 
 
 def test_gaps_are_filled_and_channels_have_no_unit() -> None:
-    x, y = turning(24, 2)
+    x, y = turning(16, 2)
     new, labels = turning(20, 3)
     gaps = np.where(np.random.default_rng(0).random(new.shape) < 0.2, np.nan, new)
-    model = SignatureKernelClassifier(scale=0.5).fit(x, y)
+    model = SignatureKernelClassifier(NeuralSignatureKernel(Identity()), scale=0.5).fit(x, y)
     assert model.score(gaps, labels) >= 0.95
     units = np.array([1000.0, 0.01])
     other = clone(model).fit(x * units + 5, y)
     # the machine itself is solved to 1e-3
-    np.testing.assert_allclose(
-        other.decision_function(new * units + 5), model.decision_function(new), rtol=1e-5, atol=1e-6
-    )
+    np.testing.assert_allclose(other.decision_function(new * units + 5), model.decision_function(new), atol=0.01)
 
 
 def test_a_series_whole_channel_may_be_missing() -> None:
@@ -61,7 +66,7 @@ def test_a_series_whole_channel_may_be_missing() -> None:
     [
         (lambda x, y: SignatureKernelClassifier(scale=0.0).fit(x, y), "scale and C must be positive"),
         (
-            lambda x, y: SignatureKernelClassifier(lambda x, y=None: -torch.ones(len(x), len(x))).fit(x, y),
+            lambda x, y: SignatureKernelClassifier(Negative()).fit(x, y),
             "lower scale, or raise the kernel's refine",
         ),
         (lambda x, y: SignatureKernelClassifier().fit(x[:, :1], y), "at least 2 times"),

@@ -110,7 +110,7 @@ def test_a_model_is_its_equation(
 
 @pytest.mark.parametrize("seed", range(5))
 def test_the_strict_geometric_class_has_the_moments_of_geometric_brownian_motion(seed: int) -> None:
-    model, paths, dt = made(GeometricSDE, {"strict": True}, dt=0.25), 40_000, 0.25
+    model, paths, dt = made(GeometricSDE, {"strict": True}, dt=0.25), 10_000, 0.25
     assert isinstance(model, StableSDE)
     g, s = torch.tensor([0.3, -0.2, 0.0, 0.1, 0.5]), torch.tensor([0.2, 0.4, 0.3, 0.1, 0.25])
     constant(model.g, g)

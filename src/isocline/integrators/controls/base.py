@@ -118,7 +118,7 @@ class ControlPath:
         row = sample * n + place
         powers = self.coefficients.reshape(-1, *shape).index_select(0, row.reshape(-1)).reshape(*row.shape, *shape)
         edge = place if self.pieces.ndim == 1 else row + sample  # each sample has one edge more than pieces
-        begin = self.pieces.take(edge)
+        begin = self.pieces.reshape(-1).index_select(0, edge.reshape(-1)).reshape(edge.shape)
         return still, (inside - begin[..., None]).to(powers), powers.unbind(-2)
 
 

@@ -25,7 +25,7 @@ class NeuralCDEClassifier(SeriesClassifier, _NeuralCDE):
     Examples:
         >>> import numpy as np
         >>> X = np.linspace(0, 1, 8) * np.repeat([-1.0, 1.0], 10)[:, None]
-        >>> NeuralCDEClassifier(hidden=4, epochs=20).fit(X, np.repeat(["down", "up"], 10)).predict(X[[0, -1]]).tolist()
+        >>> NeuralCDEClassifier(hidden=4, epochs=20, rate=0.03).fit(X, np.repeat(["down", "up"], 10)).predict(X[[0, -1]]).tolist()
         ['down', 'up']
     """
 

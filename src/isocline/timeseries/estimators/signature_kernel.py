@@ -7,8 +7,7 @@ increments only, and so it sees levels too. A support vector machine then sees `
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -19,7 +18,18 @@ from isocline.timeseries.estimators import sklearn
 from isocline.timeseries.kernels.neural_signature import METHOD, NeuralSignatureKernel
 
 _ALLOWED: dict[str, Any] = {"dtype": np.float64, "ensure_all_finite": "allow-nan"}
-Kernel = Callable[..., Tensor]
+
+
+class PathKernel(Protocol):
+    """A kernel on paths (n, T, C)."""
+
+    def __call__(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """Return the Gram matrix (n, m), of `x` with itself where `y` is None."""
+        ...
+
+    def diagonal(self, x: Tensor) -> Tensor:
+        """Return ``K(x, x)``, (n,)."""
+        ...
 
 
 @METHOD.variant()
@@ -29,7 +39,7 @@ class SignatureKernelClassifier(sklearn.ClassifierMixin, sklearn.BaseEstimator):
     Cost grows with the square of the number of series and of their length.
 
     Args:
-        kernel: ``(x, y) -> (n, m)`` and ``(x) -> (n, n)`` on paths (n, T, C); `NeuralSignatureKernel` with ReLU where it is None.
+        kernel: on paths (n, T, C); `NeuralSignatureKernel` with ReLU where it is None.
         scale: standard deviation of each channel of the paths. A large one weighs what is far apart along a path; logarithms of the
             kernel grow with it, and so does the error of the kernel's grid.
         C: how much errors in training cost, as in scikit-learn's SVC.
@@ -41,7 +51,7 @@ class SignatureKernelClassifier(sklearn.ClassifierMixin, sklearn.BaseEstimator):
     Source: Cirone, Lemercier and Salvi, arXiv 2303.17671.
     """
 
-    def __init__(self, kernel: Kernel | None = None, *, scale: float = 0.1, C: float = 10.0) -> None:
+    def __init__(self, kernel: PathKernel | None = None, *, scale: float = 0.1, C: float = 10.0) -> None:
         self.kernel = kernel
         self.scale = scale
         self.C = C
@@ -99,8 +109,8 @@ class SignatureKernelClassifier(sklearn.ClassifierMixin, sklearn.BaseEstimator):
         )
         paths = torch.from_numpy(self._paths(values))
         cross = self.kernel_(paths, self.paths_).detach().numpy()
-        own = np.array([self.kernel_(path[None]).detach().item() for path in paths])
-        return np.asarray(cross / np.outer(_root(own), self.norms_))
+        norms = _root(self.kernel_.diagonal(paths).detach().numpy())
+        return np.asarray(cross / np.outer(norms, self.norms_))
 
     def _paths(self, values: np.ndarray) -> np.ndarray:
         """Return paths (n, 1 + T, 1 + C)."""

@@ -61,13 +61,15 @@ class InhomogeneousSignatureKernel:
         check_paths(x, y)
         other = x if y is None else y
         require(x.shape[1] == other.shape[1], f"paths need common times, got {x.shape[1]} and {other.shape[1]} of them")
-        times = torch.linspace(0, 1, x.shape[1], dtype=x.dtype, device=x.device) if times is None else times.to(x)
-        h = times.diff()
-        require(times.shape == x.shape[1:2] and bool((h > 0).all()), f"times must be ({x.shape[1]},) and increase")
         index = index_of(len(x), len(other), symmetric=y is None)
-        dx, dy = (path.diff(dim=1) / torch.sqrt(h)[:, None] for path in (x, other))
-        rates = (dx.square().sum(2)[index[0]], (dx[index[0]] * dy[index[1]]).sum(2), dy.square().sum(2)[index[1]])
-        return filled(self._solved(torch.stack(rates)), index, len(x), len(other), symmetric=y is None)
+        dx, dy = rates(x, times), rates(other, times)
+        products = (dx.square().sum(2)[index[0]], (dx[index[0]] * dy[index[1]]).sum(2), dy.square().sum(2)[index[1]])
+        return filled(self._solved(torch.stack(products)), index, len(x), len(other), symmetric=y is None)
+
+    def diagonal(self, x: Tensor, times: Tensor | None = None) -> Tensor:
+        """Return ``K(x, x)`` of each path, (n,)."""
+        check_paths(x, None)
+        return self._solved(rates(x, times).square().sum(2).expand(3, -1, -1))
 
     def _solved(self, rates: Tensor) -> Tensor:
         """Return ``K(x, y)`` (P,) from ``<x', x'>, <x', y'>, <y', y'>`` integrated over each interval, (3, P, T - 1)."""
@@ -83,3 +85,11 @@ class InhomogeneousSignatureKernel:
         square, moment = self.activation.square, self.activation.moment
         v = torch.stack([square(k[0]), moment(k[0], k[1], k[2]), square(k[2])])
         return self.weight**2 * v + self.bias**2
+
+
+def rates(x: Tensor, times: Tensor | None) -> Tensor:
+    """Return the increments of paths (n, T, C) over the roots of the time they take, (n, T - 1, C)."""
+    times = torch.linspace(0, 1, x.shape[1], dtype=x.dtype, device=x.device) if times is None else times.to(x)
+    h = times.diff()
+    require(times.shape == x.shape[1:2] and bool((h > 0).all()), f"times must be ({x.shape[1]},) and increase")
+    return x.diff(dim=1) / torch.sqrt(h)[:, None]

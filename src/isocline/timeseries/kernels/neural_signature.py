@@ -87,9 +87,10 @@ class NeuralSignatureKernel:
         return filled(torch.cat(values), index, len(x), len(other), symmetric=y is None)
 
     def diagonal(self, x: Tensor) -> Tensor:
-        """Return ``K(x, x)`` at the end of each path, (n,); cheaper than the Gram matrix."""
+        """Return ``K(x, x)`` of each path, (n,): the diagonal of the Gram matrix, without the rest of it."""
         check_paths(x, None)
-        return torch.diagonal(self(x)) if self._linear else self._own(x)[:, -1]
+        parts = zip(x.split(self.batch), self._own(x).split(self.batch), strict=True)
+        return torch.cat([self._pairs(part, part, own, own) for part, own in parts])
 
     @property
     def _linear(self) -> bool:

@@ -145,7 +145,7 @@ class NeuralCDE(nn.Module):
 
     def _solve(self, path: ControlPath, z0: Tensor, end: Tensor, **asked: Any) -> Solution:
         solving = replace(self.solving, controller=path.clip(self.solving.steering()))
-        return solving.solve(CDE(self.field, path), z0, 0.0, end, **asked)
+        return solving.solve(CDE(self.field, path), z0, 0.0, end, **asked)  # type: ignore[arg-type]
 
 
 def _numbers(times: Tensor) -> Tensor:

@@ -38,7 +38,7 @@ from isocline.integrators import (
 )
 
 DOUBLE: dict[str, Any] = {"dtype": torch.float64}
-TIGHT = PID(1e-9, 1e-12)
+TIGHT = PID(1e-10, 1e-12)
 KINDS: list[Any] = [LinearPath, HermitePath, NaturalCubicPath, RectilinearPath]
 METHODS = [Dopri5(), Tsit5(), Dopri8(), Kvaerno3(), Rodas4()]
 

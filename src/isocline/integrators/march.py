@@ -6,6 +6,7 @@ there in one go. If the state there is not finite, nothing of it is kept, and th
 
 from __future__ import annotations
 
+from itertools import repeat
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -42,8 +43,9 @@ def march(loop: Loop) -> None:
     y, state, step, terms = loop.y, loop.state, loop.problem.method.step, loop.terms
     before = 0 if loop.counter is None else loop.counter.evaluations
     evaluations = 0
-    for start, t in zip(at, times, strict=True):
-        made = step(terms.over(start, signed) if loop.noisy else terms, t, size, y, state)
+    each = terms.consecutive(at, signed) if loop.noisy else repeat(terms)
+    for now, t in zip(each, times, strict=False):
+        made = step(now, t, size, y, state)
         y, state = made.y, made.state
         evaluations += made.evaluations
     if not bool(torch.isfinite(y.detach()).all()):

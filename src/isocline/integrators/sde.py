@@ -2,6 +2,7 @@ r"""Stochastic differential equations, ``dy = f(t, y) dt + g(t, y) dW``."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
@@ -102,8 +103,19 @@ class SDE:
 
     def over(self, t: Array, h: Array) -> SDE:
         """Return the terms that know what the path does from `t` to ``t + h``."""
+        return self._knowing(self._path().increment(t, t + h, self.binding.rows))
+
+    def consecutive(self, starts: Array, h: Array) -> Iterator[SDE]:
+        """Yield the same for steps of one size that follow each other, starts (n,); for samples that share their steps."""
+        path = self._path()
+        if h < 0 or path.cells.size > 2:  # where there are cells they are the steps, as a rule
+            yield from (self._knowing(path.increment(t, t + h)) for t in starts)
+        else:
+            yield from map(self._knowing, path.increments(np.append(starts, starts[-1] + h)))
+
+    def _knowing(self, increment: Increment) -> SDE:
         moved = object.__new__(SDE)  # every step makes one: what was checked is not checked again
-        moved.__dict__.update(self.__dict__, increment=self._path().increment(t, t + h, self.binding.rows))
+        moved.__dict__.update(self.__dict__, increment=increment)
         return moved
 
     def fitted(self, t: Array, h: Array) -> Array:

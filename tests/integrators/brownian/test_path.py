@@ -185,3 +185,21 @@ def test_steps_that_end_on_nodes_are_hardly_shorter() -> None:
 def test_bad_input(make: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("area", [False, True])
+@pytest.mark.parametrize("depth", [10, 30])
+def test_many_steps_in_one_go_are_the_same_but_for_rounding(area: bool, depth: int) -> None:
+    for edges in (np.linspace(0, 1, 40), np.linspace(0.125, 0.5, 7), np.array([0.1, 0.25])):
+        found = list(path(0, area=area, depth=depth).increments(edges))
+        alone = [path(0, area=area, depth=depth).increment(s, t) for s, t in itertools.pairwise(edges.tolist())]
+        assert len(found) == len(edges) - 1
+        for a, b in zip(found, alone, strict=True):
+            assert (a.w - b.w).abs().max() < 1e-13
+            assert (a.h is None) == (not area)
+            if a.h is not None:
+                assert (a.h - b.h).abs().max() < 1e-13  # type: ignore[operator]
+    with pytest.raises(ValueError, match="was asked for"):
+        list(path().increments(np.array([0.5, 1.5])))
+    cells = list(path(grid=np.linspace(0, 1, 11)).increments(np.linspace(0, 1, 11)))
+    assert torch.equal(cells[3].w, path(grid=np.linspace(0, 1, 11)).increment(0.3, 0.4).w)

@@ -193,7 +193,7 @@ def test_self_loops_move_the_limit() -> None:
     assert float(values.min()) > -1 + 0.1
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.integers(3, 10), st.integers(0, 10**6), st.sampled_from(KINDS), st.booleans())
 def test_values_stay_between_the_first_extremes(nodes: int, seed: int, kind: type[Diffusion], implicit: bool) -> None:
     """The maximum principle: explicit steps of 1 and implicit ones of 5 are means."""
@@ -241,13 +241,15 @@ def test_methods_agree(kind: type[Diffusion]) -> None:
     graph = random_graph(8, 9)
     x = states(graph, 4)
     fine = model_of(kind, method=Dopri5(), controller=PID(1e-10, 1e-10))(x, graph)
-    torch.testing.assert_close(model_of(kind, method=RK4(), dt0=0.02)(x, graph), fine, rtol=1e-6, atol=1e-6)
-    errors = [
-        float(
-            (model_of(kind, method=ImplicitEuler(solver=NewtonKrylov()), dt0=h)(x, graph) - fine).abs().max().detach()
-        )
-        for h in (0.2, 0.1)
-    ]
+    torch.testing.assert_close(model_of(kind, method=RK4(), dt0=0.05)(x, graph), fine, rtol=1e-6, atol=1e-6)
+
+
+def test_implicit_euler_has_order_one() -> None:
+    graph = random_graph(8, 9)
+    x = states(graph, 4)
+    fine = model_of(LinearDiffusion, method=RK4(), dt0=0.05)(x, graph)
+    runs = [model_of(LinearDiffusion, method=ImplicitEuler(solver=KRYLOV), dt0=h)(x, graph) for h in (0.2, 0.1)]
+    errors = [float((run - fine).abs().max().detach()) for run in runs]
     assert 1.7 < errors[0] / errors[1] < 2.3
 
 
@@ -256,8 +258,8 @@ def test_methods_agree(kind: type[Diffusion]) -> None:
 def test_gradients_reach_every_parameter(kind: type[Diffusion], implicit: bool) -> None:
     graph = random_graph(6, 10)
     x, eps = states(graph, 4), 1e-5
-    method = ImplicitEuler(solver=NewtonKrylov(forcing=1e-13)) if implicit else Euler()
-    model = model_of(kind, method=method, dt0=1.0)
+    method = ImplicitEuler(solver=NewtonKrylov(forcing=1e-10)) if implicit else Euler()
+    model = model_of(kind, method=method, dt0=2.0)
     model(x, graph).square().sum().backward()
     found, start = {}, [p.detach().clone() for p in model.parameters()]
     for name, p in model.named_parameters():

@@ -40,11 +40,11 @@ MISSING = (0.0, 0.5)
 def features(x: np.ndarray) -> np.ndarray:
     """Return five numbers for each channel of series (n, T, C) with gaps, (n, 5 C)."""
     places = np.arange(x.shape[1])
-    full = x.copy()
-    for channel in full.transpose(0, 2, 1).reshape(-1, x.shape[1]):  # only to find the steps
+    full = np.moveaxis(x, 1, 2).copy()
+    for channel in full.reshape(-1, x.shape[1]):  # a view; gaps are filled only to find the steps
         known = np.isfinite(channel)
         channel[~known] = np.interp(places[~known], places[known], channel[known])
-    steps = np.abs(np.diff(full, axis=1)).mean(1)
+    steps = np.abs(np.diff(full, axis=2)).mean(2)
     return np.concatenate([np.nanmean(x, 1), np.nanstd(x, 1), np.nanmin(x, 1), np.nanmax(x, 1), steps], 1)
 
 

@@ -133,6 +133,16 @@ def test_steps_known_beforehand_cost_one_normal_each() -> None:
     assert sum(drawn) == 64
 
 
+def test_a_step_that_nearly_fills_the_span_is_a_cell() -> None:
+    """0.03333333 is taken as 1 / 30 by the loop, so the cells must be thirtieths too, and each step one of them."""
+    for dt0, count in ((0.03333333, 29), (0.3, 3)):
+        grid = known_steps(np.float64(0.0), np.float64(1.0), Constant(), dt0)
+        assert len(grid) == count
+    assert np.allclose(
+        known_steps(np.float64(0.0), np.float64(1.0), Constant(), 0.03333333), np.arange(1, 30) / 30, atol=1e-15
+    )
+
+
 def test_the_path_of_fixed_steps_agrees_with_its_tree() -> None:
     """The path that fixed steps use is the one that can be asked at any time afterwards."""
     y0 = torch.zeros(8, 2, dtype=F64)

@@ -74,7 +74,7 @@ def read_panel(path: str | Path, *, time: str, values: Sequence[str], series: st
 
     Args:
         path: the file. Rows may come in any order.
-        time: name of the column of times: numbers, or dates such as 2024-05-01, 20240501 or 2024-05-01T12:00.
+        time: name of the column of times: numbers, or dates such as 2024-05-01, 2024/05/01, 20240501 or 2024-05-01T12:00.
         values: names of the columns of values; empty cells and NA are missing.
         series: name of the column that says to which series a row belongs; None for one series.
 
@@ -147,7 +147,7 @@ def _time(cell: str, dates: bool, where: str) -> float:
             raise ValueError
         compact = len(text) == 8 and text.isdigit()  # which Python reads from 3.11 on
         moment = datetime.fromisoformat(
-            f"{text[:4]}-{text[4:6]}-{text[6:]}" if compact else text.replace("Z", "+00:00")
+            f"{text[:4]}-{text[4:6]}-{text[6:]}" if compact else text.replace("Z", "+00:00").replace("/", "-")
         )
     except ValueError:
         raise BadFile(

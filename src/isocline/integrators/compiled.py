@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch._higher_order_ops.while_loop import while_loop
 
+from isocline._core.errors import require
 from isocline.integrators.controllers.base import Array, Controller
 from isocline.integrators.controllers.pid import PID
 from isocline.integrators.gradients.direct import Direct, Gradient
@@ -126,6 +127,7 @@ class Compiled:
 
     def solve(self, problem: Problem) -> Solution:
         """Return the solution, made by compiled steps."""
+        require(not hasattr(problem.terms, "over"), "steps of an SDE are not compiled: leave out Compiled(...)")
         with torch._dynamo.config.patch(recompile_limit=LIMIT, accumulated_recompile_limit=4 * LIMIT):
             plan = replace(problem, attempt=_compiled(), counted=False)
             return self.gradient.solve(replace(plan, sprint=sprint) if _plain(problem) else plan)

@@ -20,6 +20,7 @@ from torch import Tensor
 from isocline._core.errors import InvalidInput
 from isocline.integrators.collect import Index, Separate, Shared
 from isocline.integrators.controllers.base import Array, Flags, Memory
+from isocline.integrators.controllers.constant import whole
 from isocline.integrators.crossing import Crossing, located, signs
 from isocline.integrators.dense import Interpolant
 from isocline.integrators.initial import first_step
@@ -140,7 +141,7 @@ class Loop:
         f = None
         if p.dt0 is not None:
             self.h = np.full(p.shape, abs(float(p.dt0)))
-            self.h = self._whole(self.h) if not p.controller.adaptive else self.h
+            self.h = whole(self.h, self.end) if not p.controller.adaptive else self.h
         elif p.controller.adaptive and self.noisy:
             raise InvalidInput("adaptive steps of an SDE need the first one: pass dt0=...")
         elif p.controller.adaptive:
@@ -159,11 +160,6 @@ class Loop:
 
     def _ahead(self, s: Array) -> tuple[Tensor, Tensor]:
         return self.time(s), self.tensor(self.sign * s)
-
-    def _whole(self, h: Array) -> Array:
-        """Return a step of which a whole number fills the span, where one nearly does."""
-        count = np.maximum(np.round(self.end / h), 1.0)
-        return np.where(np.abs(self.end / count - h) < 1e-6 * h, self.end / count, h)
 
     # ------------------------------------------------------------------------------------------------ steps
 

@@ -14,6 +14,7 @@ from isocline._core.errors import InvalidInput, require
 from isocline._core.stream import Stream
 from isocline.integrators.brownian.path import BrownianPath, Increment
 from isocline.integrators.controllers.base import Array, Controller
+from isocline.integrators.controllers.constant import whole
 from isocline.integrators.solvers.forward import along
 from isocline.integrators.terms import Binding, Field
 
@@ -198,7 +199,7 @@ def known_steps(t0: Array, t1: Array, controller: Controller, dt0: float | None)
     inside = np.broadcast_to(stops, (*np.shape(t0), len(stops)))
     if controller.adaptive or dt0 is None:
         return inside
-    count = int(np.ceil(np.max((high - low) / dt0) - 1e-6))
-    places = np.arange(1, max(count, 1))
-    steps = np.asarray(t0)[..., None] + np.sign(t1 - t0)[..., None] * dt0 * places
+    size = whole(np.full(np.shape(t0), dt0), high - low)
+    count = int(np.ceil(np.max((high - low) / size) - 1e-6))
+    steps = np.asarray(t0)[..., None] + (np.sign(t1 - t0) * size)[..., None] * np.arange(1, max(count, 1))
     return np.concatenate([inside, np.clip(steps, low[..., None], high[..., None])], -1)

@@ -13,6 +13,12 @@ from isocline._core.errors import require
 from isocline.integrators.controllers.base import Array, Decision, Memory
 
 
+def whole(h: Array, span: Array) -> Array:
+    """Return the step, or one that fills the span a whole number of times where `h` nearly does."""
+    count = np.maximum(np.round(span / h), 1.0)
+    return np.where(np.abs(span / count - h) < 1e-6 * h, span / count, h)
+
+
 def zero_if_finite(y1: Tensor, event_dims: int) -> Tensor:
     """Return 0 where a state is finite and NaN where it is not, shape () or (B,)."""
     size = y1.detach()

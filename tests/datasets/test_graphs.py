@@ -235,7 +235,9 @@ def test_wordnet_is_read_as_its_format_says(tmp_path: Path) -> None:
     assert pairs_of(data.graph) == {(0, 1), (1, 0), (1, 2), (2, 1), (2, 3), (3, 2), (2, 4), (4, 2)}
     assert data.labels.tolist() == [0, 0, 1, 1, 1]
     assert list(data.classes) == ["act", "animal", "artifact"]
-    torch.testing.assert_close(data.features, torch.full((5, 5), 0.2))  # five common words; "unique" and the example do not count
+    torch.testing.assert_close(
+        data.features, torch.full((5, 5), 0.2)
+    )  # five common words; "unique" and the example do not count
 
 
 def test_a_damaged_wordnet_is_named(tmp_path: Path) -> None:

@@ -16,7 +16,9 @@ def test_an_attempt_that_overflowed_leaves_gradients_finite() -> None:
         return -weight * (y**3).sinh()
 
     y0 = torch.full((2,), 1.5, dtype=torch.float64)
-    record = integrate(field, y0, 0.0, 1.0, method=Tsit5(), controller=PID(1e-6, 1e-6), dt0=50.0, record=("steps",)).record
+    record = integrate(
+        field, y0, 0.0, 1.0, method=Tsit5(), controller=PID(1e-6, 1e-6), dt0=50.0, record=("steps",)
+    ).record
     assert record is not None
     assert not bool(record.accepted[0])
     assert not bool(record.ratio[0].isfinite())

@@ -15,6 +15,7 @@ def failed(claims: list[Claim]) -> list[str]:
     return [claim.claim for claim in claims if not claim.holds]
 
 
+@pytest.mark.slow
 def test_infinite_width_tends_to_the_kernel() -> None:
     assert failed(wide.deep((3, 4, 5, 6))[2:]) == []
 
@@ -38,7 +39,9 @@ def test_a_wrong_moment_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ReLU, "moment", lambda self, uu, uv, vv: 1.5 * right(self, uu, uv, vv))
     wide.drawn.cache_clear()
     claims = wide.wide(40, 50)
-    assert [claim.claim.split(",")[0] for claim in claims if not claim.holds] == ["ReLU"]
+    wrong = [claim.claim for claim in claims if not claim.holds]
+    assert any(claim.startswith("ReLU,") for claim in wrong)
+    assert all("ReLU" in claim for claim in wrong)  # the control of ReLU may fail with it, the identity may not
 
 
 def test_weights_that_are_not_scaled_by_the_width_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,7 +64,8 @@ def sdeint(
         ts: (T,) times, strictly increasing.
         bm: a seed, a stream or a `BrownianPath`; None draws a seed from PyTorch's global generator.
         method: Ito ``"euler"``, ``"milstein"``, ``"srk"`` (additive noise); Stratonovich ``"midpoint"``, ``"heun"``,
-            ``"milstein"``, ``"reversible_heun"``. By default milstein, or srk for additive and euler for general noise; midpoint for Stratonovich.
+            ``"milstein"``, ``"reversible_heun"``. By default milstein, or srk for additive and euler for general noise;
+            midpoint for Stratonovich.
         dt: size of the steps, or of the first one.
         adaptive: choose steps by the error estimate of the method (heun, midpoint has none).
         rtol: tolerated relative error of adaptive steps.

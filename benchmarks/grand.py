@@ -203,7 +203,7 @@ def page(result: dict[str, Any]) -> str:
         f"{versions['torch']}, Python {versions['python']}. Test accuracy in per cent, mean and standard deviation over seeds. "
         "Columns are layers, which for GRAND are steps of explicit Euler with h = 1. "
         f"Width {WIDTH}, {UPDATES} updates of Adam, the same rule of stopping for all. "
-        "Where the plain GCN is at the level of guessing it did not fit its training nodes either: a deep one has neither shortcuts "
+        "Where the plain GCN is at the level of guessing it did not fit its training nodes either: it has neither shortcuts "
         "nor normalisation, so that what it loses is not the smoothing alone. "
         "Cora, Citeseer and Pubmed are not reproduced: no package ships them.\n\n"
         + markdown(result["rows"])

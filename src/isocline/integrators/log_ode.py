@@ -154,7 +154,7 @@ class LogODE:
     the log-signature see `LogSignatures.path`.
 
     Args:
-        field: ``f(t, y)``, or ``f(t, y, args)`` where `integrate` is given arguments; returns (*y.shape, C).
+        field: ``f(t, y)``, or ``f(t, y, args)`` where `integrate` is given arguments; returns ``(*y.shape, C)``.
         signatures: of the data over windows; its batch axes are the first axes of ``y``.
 
     Examples:

@@ -38,7 +38,7 @@ class DeepEquilibrium(nn.Module):
     depends on the batch.
 
     Args:
-        cell: f, called as ``cell(z, x)`` with z (B, *shape); returns the shape of z. It should contract in z.
+        cell: f, called as ``cell(z, x)`` with z ``(B, *shape)``; returns the shape of z. It should contract in z.
         shape: shape of z without the batch axis.
         tolerance: root mean square of ``f(z, x) - z`` at which the solver stops; above the rounding of the dtype.
         solver: finds the fixed point; `Anderson` by default.
@@ -71,7 +71,7 @@ class DeepEquilibrium(nn.Module):
 
         Args:
             x: input (B, *).
-            z: where the search starts, (B, *shape); zeros by default.
+            z: where the search starts, ``(B, *shape)``; zeros by default.
         """
         start = x.new_zeros((len(x), *self.shape)) if z is None else z
         return steady_state(
@@ -83,7 +83,7 @@ class DeepEquilibrium(nn.Module):
         return self.cell(z, x) - z
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the fixed point (B, *shape) for inputs (B, *).
+        """Return the fixed point ``(B, *shape)`` for inputs ``(B, *)``.
 
         Raises:
             NotFinite: where it was not found; the text says what to try.

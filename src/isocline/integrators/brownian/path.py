@@ -37,8 +37,8 @@ class Increment(NamedTuple):
     """What a path does over a step.
 
     Args:
-        w: its increment, variance |h|.
-        h: its space-time area ``1/h integral of (W - line from end to end)``, variance |h| / 12; None where the path has none.
+        w: its increment, variance ``|h|``.
+        h: its space-time area ``1/h integral of (W - line from end to end)``, variance ``|h| / 12``; None where the path has none.
     """
 
     w: Tensor

@@ -37,7 +37,7 @@ from isocline.timeseries.models.neural_ode import Solving
 
 
 class MatrixField(nn.Module):
-    """An MLP with a final tanh as field of a CDE, ``f(t, z)`` of shape (*z.shape, C); `t` is not read.
+    """An MLP with a final tanh as field of a CDE, ``f(t, z)`` of shape ``(*z.shape, C)``; `t` is not read.
 
     Args:
         dimension: size of z.
@@ -71,7 +71,7 @@ class NeuralCDE(nn.Module):
         channels: channels of the series, C.
         outputs: size of a prediction.
         hidden: size of the state.
-        field: ``f(t, z)``, returns (*z.shape, `controls`); ``MatrixField(hidden, controls)`` by default.
+        field: ``f(t, z)``, returns ``(*z.shape, controls)``; ``MatrixField(hidden, controls)`` by default.
         path: makes the path of times and values: `HermitePath`, `LinearPath` or `NaturalCubicPath`.
         intensity: give the field the number of observations so far of each channel: C more channels.
         solving: how the equation is integrated; by default one step of `RK4` from observation to observation. Steps

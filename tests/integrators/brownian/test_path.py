@@ -178,6 +178,7 @@ def test_steps_that_end_on_nodes_are_hardly_shorter() -> None:
     [
         (lambda: path().increment(0.5, 1.5), r"on \[0, 1\] was asked for \[0.5, 1.5\]"),
         (lambda: BrownianPath(0, (2,), 1.0, 1.0), "two different times"),
+        (lambda: BrownianPath(0, (2,), np.zeros(2), np.ones(2))(0.5), "ask with times"),
         (lambda: path(depth=31), "depth is between 1 and 30"),
         (lambda: BrownianPath(None, (2,), 0.0, 1.0), "pass rng=0"),  # type: ignore[arg-type]
     ],

@@ -145,8 +145,8 @@ class BrownianPath:
         return [Increment(*x) for x in zip(*(part.unbind(0) for part in found), strict=True)]
 
     def __call__(self, t: float) -> Tensor:
-        """Return the path at a time, zero at the earlier end."""
-        return self.increment(self.cells[0], t).w
+        """Return the path at a time, zero at the earlier end; where all samples share their times."""
+        return self.increment(float(self.cells.flat[0]), t).w
 
     def fitted(self, t: Any, h: Any, rows: Tensor | None = None) -> Any:
         """Return a step that is a little shorter, so that it ends where the tree has a node and queries stay cheap."""
@@ -167,6 +167,7 @@ class BrownianPath:
             found = self._shared(t, s)
             return Increment(-found.w, found.h)
         cells = self._ends
+        require(bool(cells), "samples of this path have times of their own: ask with times (B,)")
         slack = NEAR * (cells[-1] - cells[0])
         if not cells[0] - slack <= s <= t <= cells[-1] + slack:
             raise InvalidInput(f"a Brownian path on [{cells[0]:g}, {cells[-1]:g}] was asked for [{s:g}, {t:g}]")

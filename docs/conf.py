@@ -27,7 +27,8 @@ html_theme = "furo"
 html_title = f"isocline {release}"
 html_show_sourcelink = False
 
-REQUESTS = "set_fit_request, set_predict_request, set_predict_proba_request, set_score_request"  # scikit-learn adds them
+# methods that scikit-learn adds to every estimator
+REQUESTS = "set_fit_request, set_predict_request, set_predict_proba_request, set_score_request"
 autodoc_default_options = {"members": True, "show-inheritance": True, "exclude-members": REQUESTS}
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"

@@ -6,7 +6,7 @@ State 16, batch 128, drift and diffusion two-layer tanh MLPs of width 64, diagon
 and Heun's (Stratonovich), forward, and with the gradient of the sum of the final state with respect to all weights. The loop by
 hand draws ``torch.randn`` each step and can do nothing else. isocline once with steps that are known beforehand and once with a
 Brownian tree that can be asked at any time (resolved to 2^-10, as diffrax's at tolerance 1e-3, and to 2^-30). torchsde has the
-step as a hint, without which it is some fifty times slower.
+step as a hint.
 
 The contenders take turns in each repeat; shown are medians, and the median and the 95 % interval of the paired ratios to the
 loop by hand and to diffrax's tree. Contenders that are not installed are left out. Writes ``docs/benchmarks/sde_speed.json`` and

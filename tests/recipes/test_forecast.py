@@ -11,8 +11,10 @@ import torch
 
 from isocline._core.errors import BadFile, InvalidInput
 from isocline.datasets.panel import Panel
-from isocline.recipes.forecast import CUTS, Cutter, ForecastSettings, forecast, load_forecaster, save_forecaster
+from isocline.recipes.forecast import CUTS, ForecastSettings, forecast
 from isocline.recipes.forecast_picture import picture
+from isocline.recipes.forecast_store import load_forecaster, save_forecaster
+from isocline.recipes.forecast_windows import Cutter
 
 F64 = torch.float64
 

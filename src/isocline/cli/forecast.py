@@ -52,9 +52,10 @@ def forecast(
     """
     from isocline._core import files
     from isocline.datasets.panel import read_panel
-    from isocline.recipes.forecast import ForecastSettings, load_forecaster, save_forecaster
+    from isocline.recipes.forecast import ForecastSettings
     from isocline.recipes.forecast import forecast as run
     from isocline.recipes.forecast_picture import picture
+    from isocline.recipes.forecast_store import load_forecaster, save_forecaster
     from isocline.recipes.pictures import png
 
     console = Console(stderr=as_json)

@@ -3,14 +3,8 @@
 from isocline.recipes.diagnose import Diagnosis, diagnose
 from isocline.recipes.diffusers import Conditions, from_diffusers
 from isocline.recipes.fit import Fitted, fit_denoiser
-from isocline.recipes.forecast import (
-    Forecaster,
-    ForecastReport,
-    ForecastSettings,
-    forecast,
-    load_forecaster,
-    save_forecaster,
-)
+from isocline.recipes.forecast import Forecaster, ForecastReport, ForecastSettings, forecast
+from isocline.recipes.forecast_store import load_forecaster, save_forecaster
 from isocline.recipes.mmd_finetuning import MMDFinetuning
 from isocline.recipes.models import StoredModel, load_model, save_model
 from isocline.recipes.own_data import Learned, train_on

@@ -72,10 +72,25 @@ def test_increments_and_areas_are_normal_and_independent(ends: tuple[float, floa
     assert np.median(p_values) > 0.1
 
 
-def test_disjoint_increments_are_independent() -> None:
-    tree = path(1, (20000,))
+@pytest.mark.parametrize("ends", [(0.0, 1.0), (0.3, 0.7), (0.123, 0.1234)])
+@pytest.mark.parametrize("grid", GRIDS[:2], ids=["one cell", "even cells"])
+def test_paths_without_area_are_normal_and_their_numbers_independent(ends: tuple[float, float], grid: Any) -> None:
+    """Two numbers of a state share a word there: they, their squares and their sums must not show it."""
+    p_values, h = [], ends[1] - ends[0]
+    for seed in range(5):
+        w = path(seed, (20000, 3), grid=grid, area=False).increment(*ends).w / h**0.5
+        p_values += [kstest(x.numpy(), "norm").pvalue for x in (*w.T, (w[:, 0] + w[:, 2]) / 2**0.5)]
+        for x in (w, w.square(), w.abs().log()):
+            assert (torch.corrcoef(x.T) - torch.eye(3, dtype=F64)).abs().max() < 4.5 / 20000**0.5
+    assert min(p_values) > 1e-4
+    assert np.median(p_values) > 0.1
+
+
+@pytest.mark.parametrize("area", [False, True])
+def test_disjoint_increments_are_independent(area: bool) -> None:
+    tree = path(1, (20000,), area=area)
     parts = [tree.increment(a, b) for a, b in itertools.pairwise(TIMES)]
-    columns = torch.stack([x for part in parts for x in part])  # type: ignore[arg-type]
+    columns = torch.stack([x for part in parts for x in part if x is not None])
     correlation = torch.corrcoef(columns) - torch.eye(len(columns), dtype=F64)
     assert correlation.abs().max() < 4.5 / 20000**0.5
 

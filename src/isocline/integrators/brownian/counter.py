@@ -6,8 +6,8 @@ pseudorandom number generators", OOPSLA 2014),
     x <- (x ^ x >> 30) * 0xBF58476D1CE4E5B9 ,    x <- (x ^ x >> 27) * 0x94D049BB133111EB ,    x <- x ^ x >> 31
 
 of 64 bits, `element` a mixed word for each number of the state and `node` one for each node of the tree. Its halves are two
-uniforms, and the Box-Muller transform makes two normals of them. This is a tenth of what `Stream` does for a number; paths are
-asked for millions of them.
+uniforms, and the Box-Muller transform makes two normals of them. It takes fewer operations than the generator of `Stream`, and
+paths are asked for millions of numbers.
 """
 
 from __future__ import annotations

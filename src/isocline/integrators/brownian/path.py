@@ -114,8 +114,7 @@ class BrownianPath:
     def increments(self, edges: Reals) -> Iterator[Increment]:
         """Yield what the path does between consecutive increasing times (n + 1,), where all samples share them.
 
-        Nodes that many steps need are drawn once, so that this is several times faster than asking for one step after the other;
-        the result is the same but for rounding.
+        Nodes that many steps need are drawn once; the result is that of one query after the other but for rounding.
         """
         if self.cells.ndim > 1 or len(self._ends) > 2:
             yield from (self.increment(s, t) for s, t in pairwise(edges.tolist()))

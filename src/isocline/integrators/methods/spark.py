@@ -38,7 +38,7 @@ class SPaRK(StochasticRungeKutta):
     """SPaRK: three evaluations of each of drift and diffusion, embedded error estimate, reads the space-time area.
 
     Strong order 3/2 for additive noise, 1 for diagonal and commutative noise, 1/2 for general noise. For fixed steps and
-    additive noise `ShARK` is cheaper. Source: Foster and Jelinčič, arXiv 2311.14201.
+    additive noise `ShARK` has two stages. Source: Foster and Jelinčič, arXiv 2311.14201.
     """
 
     def __init__(self) -> None:

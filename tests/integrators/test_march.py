@@ -15,6 +15,7 @@ from isocline.integrators import (
     Checkpointed,
     Dopri5,
     EulerMaruyama,
+    ImplicitEuler,
     Reason,
     SaveAt,
     SPaRK,
@@ -64,6 +65,17 @@ def test_a_failure_is_named_with_its_place() -> None:
     assert 0.48 < solution.status.time < 0.52
     alone = integrate(broken, torch.ones(2, dtype=F64), 0.0, 1.0, method=RK4(), dt0=0.01, record=("steps",))
     assert solution.stats == alone.stats
+
+
+def test_a_step_that_is_not_solved_ends_it() -> None:
+    """y = y0 + h (y^2 + 1) has no root for a large h: nothing of the steps after it may count."""
+    stiff: Any = {"method": ImplicitEuler(), "dt0": 0.4}
+    together = integrate(lambda t, y: y**2 + 1, torch.full((2,), 1.0, dtype=F64), 0.0, 4.0, **stiff)
+    alone = integrate(lambda t, y: y**2 + 1, torch.full((2,), 1.0, dtype=F64), 0.0, 4.0, record=("steps",), **stiff)
+    assert alone.status.reason is Reason.NOT_SOLVED
+    assert together.status.reason is Reason.NOT_SOLVED
+    assert together.status.time == alone.status.time
+    assert together.stats == alone.stats
 
 
 def test_the_cap_on_steps_holds() -> None:

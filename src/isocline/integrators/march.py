@@ -1,7 +1,8 @@
 """Steps of one size, made without a decision between them.
 
 Where steps are of one size, nothing is looked at until a state is asked for, or the end: `march` then makes all steps up to
-there in one go. If the state there is not finite, nothing of it is kept, and the loop makes the same steps again to find the place.
+there in one go. If the state there is not finite, or a step was not solved, nothing of it is kept, and the loop makes the
+same steps again to find the place.
 """
 
 from __future__ import annotations
@@ -42,13 +43,15 @@ def march(loop: Loop) -> None:
     size, signed = loop.tensor(loop.sign * h), loop.sign * h
     y, state, step, terms = loop.y, loop.state, loop.problem.method.step, loop.terms
     before = 0 if loop.counter is None else loop.counter.evaluations
-    evaluations = 0
+    evaluations, unsolved = 0, []
     each = terms.consecutive(at, signed) if loop.noisy else repeat(terms)
     for now, t in zip(each, times, strict=False):
         made = step(now, t, size, y, state)
         y, state = made.y, made.state
         evaluations += made.evaluations
-    if not bool(torch.isfinite(y.detach()).all()):
+        if made.failed is not None:
+            unsolved.append(made.failed)
+    if not bool(torch.isfinite(y.detach()).all()) or (unsolved and bool(torch.stack(unsolved).any())):
         loop.failed_march = True
         if loop.counter is not None:
             loop.counter.evaluations = before

@@ -203,8 +203,7 @@ def page(result: dict[str, Any]) -> str:
         f"{versions['torch']}, Python {versions['python']}. Test accuracy in per cent, mean and standard deviation over seeds. "
         "Columns are layers, which for GRAND are steps of explicit Euler with h = 1. "
         f"Width {WIDTH}, {UPDATES} updates of Adam, the same rule of stopping for all. "
-        "A deep GCN here has neither shortcuts nor normalisation, and what it loses is not the smoothing alone: with 16 layers "
-        "it got 53 % of its own 15 training nodes right (block model, seed 0). "
+        "A deep GCN here has neither shortcuts nor normalisation, so that what it loses need not be smoothing alone. "
         "Cora, Citeseer and Pubmed are not reproduced: no package ships them.\n\n"
         + markdown(result["rows"])
         + "\n\nWhat was claimed beforehand, and in how many seeds it is so; four of five were asked for.\n\n"

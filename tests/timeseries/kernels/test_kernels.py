@@ -242,7 +242,7 @@ def test_gradients_reach_the_paths(activation: Activation) -> None:
 
 
 def test_rough_paths_need_no_fine_grid() -> None:
-    """Where a path meets itself: without the corners of full correlation the error is 0.2 here."""
+    """Where a path meets itself, the corners of full correlation must count."""
     x = 0.1 * Stream(23, "rough").normal((1, 60, 3), dtype=DOUBLE)  # points, not increments: it goes back and forth
     coarse, fine = (NeuralSignatureKernel(ReLU(), refine=q)(x) for q in (0, 2))
     assert float((coarse / fine - 1).abs()) < 1e-3

@@ -10,7 +10,7 @@ where ``X`` and ``Y`` are known functions of one variable. Each cell of the grid
     K_11 = (K_10 + K_01) (1 + a/2 + a^2/12) - K_00 (1 - a^2/12)            where F = K    (arXiv 2006.14794)
 
 both of order 2. ``F_11`` is taken where ``(F_10 + F_01) / 2`` in place of the mean would lead. That alone has order 2 too, but it
-leaves out the corners where two like paths are most alike: on rough ones it errs a thousand times as much.
+leaves out the corners where two like paths are most alike: on rough ones that costs accuracy.
 
 Cells of an anti-diagonal do not see each other: they are computed together, for all pairs. A dyadic refinement of order ``q`` cuts
 every cell into ``4^q`` with ``a / 4^q`` each.

@@ -12,9 +12,10 @@ step costs one evaluation for its first slope, one without gradient for the rule
     unbiased    t* uniform in [t0, t1)
     biased      t* one of the times at which the solver made a step, so more often where steps are small
 
-The first step is cautious: its E is far below one, so lambda is large, and in float32 E may be nothing but rounding. Use float64, or make the fresh step of the size of the solver's own step there
-(``dt0=visited.h``): E is then of order one. In the authors' code the state, the first slope and the step size are all constants,
-and the fresh integrator starts at t0 whatever t* is; here only step size and tolerance are constants, and the time is t*.
+The first step is cautious: its E is far below one, so lambda is large, and in float32 E may be nothing but rounding. Use float64,
+or make the fresh step of the size of the solver's own step there (``dt0=visited.h``). In the authors' code the state, the first
+slope and the step size are all constants, and the fresh integrator starts at t0 whatever t* is; here only step size and tolerance
+are constants, and the time is t*.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ Every process draws its own share of the same global batch, so a run on two devi
 from __future__ import annotations
 
 import math
+from dataclasses import is_dataclass
 from typing import Any, Protocol
 
 import torch
@@ -177,11 +178,13 @@ def refuse_what_changes_the_method(
 
 
 def moved(batch: Any, device: torch.device | None) -> Any:
-    """Return tensors, or tuples, lists and dicts of them, on `device`."""
+    """Return tensors, tuples, lists and dicts of them, and dataclasses with a method ``to``, on `device`."""
     if isinstance(batch, Tensor):
         return batch if device is None else batch.to(device)
     if isinstance(batch, tuple | list):
         return type(batch)(moved(item, device) for item in batch)
     if isinstance(batch, dict):
         return {key: moved(item, device) for key, item in batch.items()}
+    if device is not None and is_dataclass(batch) and hasattr(batch, "to"):
+        return batch.to(device)
     return batch

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ class Trained:
         seconds: wall seconds over all resumed parts.
         finished: False where the time budget ended the run; the same call continues it.
         stopped: why the optimiser cannot go on, where it said so before the last step.
+        steps: updates, over all resumed parts.
     """
 
     weights: dict[str, Tensor]
@@ -49,6 +50,7 @@ class Trained:
     seconds: float
     finished: bool = True
     stopped: str | None = None
+    steps: int = 0
 
 
 def train(
@@ -68,7 +70,8 @@ def train(
 
     Args:
         network: the module whose parameters are updated in place.
-        batches: ``(step, part) -> batch``: the `part` of the batch of `step`, a tensor or a nest of tensors.
+        batches: ``(step, part) -> batch``: the `part` of the batch of `step`, a tensor, a nest of tensors, or a dataclass of
+            tensors with a method ``to(device)``.
         loss: ``(network, batch, step, part) -> scalar``: the mean over the part; depends on its arguments alone. An optimiser that
             needs more than the loss is given it in an `isocline.optimizers.Evaluation`.
         settings: steps, rates, averaging.
@@ -109,7 +112,7 @@ def train(
     network.eval()
     stopped = _stopped(state.optimizer)
     finished = state.step == settings.steps or stopped is not None
-    return Trained(state.average, state.curve(), state.seconds, finished, stopped)
+    return Trained(state.average, state.curve(), state.seconds, finished, stopped, state.step)
 
 
 class _Run:
@@ -264,5 +267,7 @@ def _range(batch: Any) -> str:
 def _tensors(batch: Any) -> list[Tensor]:
     if isinstance(batch, Tensor):
         return [batch]
+    if is_dataclass(batch):
+        batch = vars(batch)
     items = batch.values() if isinstance(batch, dict) else batch if isinstance(batch, tuple | list) else ()
     return [tensor for item in items for tensor in _tensors(item)]

@@ -1,0 +1,43 @@
+"""Operator learning: models that advance fields, strategies, rollouts, refinement, conservation."""
+
+from isocline.operators.audit import Audit, OnGrid, audit, first_alias
+from isocline.operators.fit import Fitted, Source, fit
+from isocline.operators.ledger import Ledger, SolverRun
+from isocline.operators.models import Channels, GridModel, OperatorModel
+from isocline.operators.normaliser import Normaliser
+from isocline.operators.refiner import Refine, Refiner
+from isocline.operators.resample import at_resolution, resampled
+from isocline.operators.residual import drift, grid_residual
+from isocline.operators.rollout import Rollout, rollout
+from isocline.operators.strategies import AllToAll, Denoise, Draws, OneStep, Pushforward, Strategy, Unrolled
+
+__all__ = [
+    "AllToAll",
+    "Audit",
+    "Channels",
+    "Denoise",
+    "Draws",
+    "Fitted",
+    "GridModel",
+    "Ledger",
+    "Normaliser",
+    "OnGrid",
+    "OneStep",
+    "OperatorModel",
+    "Pushforward",
+    "Refine",
+    "Refiner",
+    "Rollout",
+    "SolverRun",
+    "Source",
+    "Strategy",
+    "Unrolled",
+    "at_resolution",
+    "audit",
+    "drift",
+    "first_alias",
+    "fit",
+    "grid_residual",
+    "resampled",
+    "rollout",
+]

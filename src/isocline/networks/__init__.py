@@ -3,10 +3,12 @@
 from isocline.networks.ansatz import Ansatz
 from isocline.networks.chebyshev import ChebyshevField
 from isocline.networks.classifier import Classifier
+from isocline.networks.convnext_unet import ConvNeXtUNet
 from isocline.networks.equilibrium import DeepEquilibrium
 from isocline.networks.features import EvenFeatures, PeriodicFeatures, ScaledFeatures
 from isocline.networks.fno import FNO, SpectralConv, with_coordinates
 from isocline.networks.fourier_features import FourierFeatures
+from isocline.networks.grid_unet import GridUNet
 from isocline.networks.hard_conditions import HardDirichlet, HardInitial, HardNeumann, RJoin, product
 from isocline.networks.lagrangian import Carried, LagrangianPair
 from isocline.networks.mlp import MLP, DenoisingMLP
@@ -33,11 +35,13 @@ __all__ = [
     "Carried",
     "ChebyshevField",
     "Classifier",
+    "ConvNeXtUNet",
     "DeepEquilibrium",
     "DenoisingMLP",
     "EvenFeatures",
     "FourierFeatures",
     "Greedy",
+    "GridUNet",
     "HardDirichlet",
     "HardInitial",
     "HardNeumann",

@@ -5,7 +5,8 @@ import torch
 
 from isocline._core.errors import InvalidInput
 from isocline.datasets.fields import Window
-from isocline.operators.resample import at_resolution, resampled
+from isocline.networks.resize import resampled
+from isocline.operators.resample import at_resolution
 from tests.operators.beds import Waves, spec
 
 

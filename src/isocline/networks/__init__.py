@@ -14,8 +14,10 @@ from isocline.networks.lagrangian import Carried, LagrangianPair
 from isocline.networks.mlp import MLP, DenoisingMLP
 from isocline.networks.n_term import Greedy, Refined, orthogonal_greedy, refine
 from isocline.networks.residual_adaptive import ResidualAdaptive, ResidualAdaptiveBlock, fit_last_layer
+from isocline.networks.resize import AliasFree, resampled
 from isocline.networks.shallow_relu import ShallowReLU
 from isocline.networks.siren import Sine, Siren
+from isocline.networks.t1 import T1
 from isocline.networks.two_scale import TwoScale, TwoScaleFeatures
 from isocline.networks.unet import UNet, UNetShape
 from isocline.networks.variation import (
@@ -31,6 +33,8 @@ from isocline.networks.variation import (
 __all__ = [
     "FNO",
     "MLP",
+    "T1",
+    "AliasFree",
     "Ansatz",
     "Carried",
     "ChebyshevField",
@@ -69,6 +73,7 @@ __all__ = [
     "orthogonal_greedy",
     "product",
     "refine",
+    "resampled",
     "support",
     "variation_norm",
     "with_coordinates",

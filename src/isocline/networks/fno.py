@@ -8,7 +8,8 @@ serves every grid of at least ``2 m_j - 1`` points, and what it does to a functi
 up to the aliasing of ``act``.
 
 Frequencies of an axis are kept in the order 0, 1, ..., m - 1, -(m - 1), ..., -1, which has as many of either sign; the last axis of
-a real transform has 0, ..., m - 1 only. The transforms go axis by axis, and each drops what is not kept before the next begins.
+a real transform has 0, ..., m - 1 only. The transforms go axis by axis, and each drops what is not kept before the next begins; few
+frequencies are transformed by matrices.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from torch import Tensor, nn
 
 from isocline._core.errors import require
 from isocline._core.registry import Method
+from isocline.networks.dft import product_by_matrices
+from isocline.networks.resize import AliasFree
 
 METHOD = Method(
     "fno",
@@ -32,6 +35,9 @@ METHOD = Method(
     room="networks",
     when="Maps between functions on regular periodic grids, to be used at several resolutions.",
 )
+
+
+FEW = 32  # frequencies an axis up to which matrices are faster than the FFT; see `isocline.networks.dft`
 
 
 def spectral_product(x: Tensor, weight: Tensor, modes: Sequence[int]) -> Tensor:
@@ -55,6 +61,8 @@ def spectral_product(x: Tensor, weight: Tensor, modes: Sequence[int]) -> Tensor:
     small = [(n, m) for n, m in zip(grid, modes, strict=True) if n < 2 * m - 1]
     require(not small, f"a grid {tuple(grid)} is too coarse for modes {tuple(modes)}: it needs 2 m - 1 points an axis")
     with torch.autocast(x.device.type, enabled=False):
+        if max(modes) <= FEW and not torch.onnx.is_in_onnx_export():
+            return product_by_matrices(x.to(weight.dtype), weight, modes).to(x.dtype)
         low = torch.fft.rfft(x.to(weight.dtype), norm="forward").narrow(-1, 0, last)
         for axis in range(len(modes) - 2, -1, -1):
             low = _kept(torch.fft.fft(low, dim=axis + 2, norm="forward"), axis + 2, modes[axis])
@@ -168,6 +176,8 @@ class FNO(nn.Module):
         depth: number of blocks.
         padding: zeros appended to each axis inside, as a share of its length, at least 0.
         activation: makes the non-linearity.
+        alias_free: whether activations are evaluated on a grid of twice as many points (`AliasFree`): what the operator does then
+            depends less on the grid, at several times the price. For periodic domains.
 
     Source: arXiv 2010.08895.
 
@@ -187,15 +197,18 @@ class FNO(nn.Module):
         depth: int = 4,
         padding: float = 0.0,
         activation: Callable[[], nn.Module] = nn.GELU,
+        alias_free: bool = False,
     ) -> None:
         super().__init__()
+        require(not (alias_free and padding > 0), "alias_free is for periodic domains, padding for others; choose one")
+        make = (lambda: AliasFree(activation())) if alias_free else activation
         require(min(inputs, outputs, width, depth) >= 1, "an FNO needs channels, width and depth of at least 1")
         require(padding >= 0, f"padding is a share of the grid, at least 0, got {padding}")
         self.padding = padding
-        self.lifting = _mlp(len(modes), (inputs, 2 * width, width), activation)
-        kinds = [*[activation] * (depth - 1), nn.Identity]
+        self.lifting = _mlp(len(modes), (inputs, 2 * width, width), make)
+        kinds: list[Callable[[], nn.Module]] = [*[make] * (depth - 1), nn.Identity]
         self.blocks = nn.Sequential(*(FourierBlock(width, modes, kind) for kind in kinds))
-        self.projection = _mlp(len(modes), (width, 2 * width, outputs), activation)
+        self.projection = _mlp(len(modes), (width, 2 * width, outputs), make)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``(B, outputs, *grid)`` for x ``(B, inputs, *grid)``."""

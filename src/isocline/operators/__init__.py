@@ -6,7 +6,7 @@ from isocline.operators.ledger import Ledger, SolverRun
 from isocline.operators.models import Channels, GridModel, OperatorModel
 from isocline.operators.normaliser import Normaliser
 from isocline.operators.refiner import Refine, Refiner
-from isocline.operators.resample import at_resolution, resampled
+from isocline.operators.resample import at_resolution
 from isocline.operators.residual import drift, grid_residual
 from isocline.operators.rollout import Rollout, rollout
 from isocline.operators.strategies import AllToAll, Denoise, Draws, OneStep, Pushforward, Strategy, Unrolled
@@ -38,6 +38,5 @@ __all__ = [
     "first_alias",
     "fit",
     "grid_residual",
-    "resampled",
     "rollout",
 ]

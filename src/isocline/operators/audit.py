@@ -21,8 +21,9 @@ from isocline._core.errors import InvalidInput, IsoclineError, require
 from isocline._core.estimate import Estimate
 from isocline.datasets.fields import Batch
 from isocline.metrics import mean_estimate, power_spectrum, relative_error
+from isocline.networks.resize import resampled
 from isocline.operators.models import GridModel, OperatorModel
-from isocline.operators.resample import at_resolution, resampled
+from isocline.operators.resample import at_resolution
 from isocline.operators.rollout import rollout
 
 THRESHOLD = 0.01  # a layer that differs by more between two grids is said to alias

@@ -1,8 +1,4 @@
-r"""Fields on another grid of the same domain, by trigonometric interpolation on periodic axes.
-
-A grid of n points holds the wave numbers below n / 2. To a finer grid nothing is lost; to a coarser one the higher waves are cut,
-which is not what taking every second point does: that folds them onto lower ones.
-"""
+"""Batches on another grid of the same periodic domain."""
 
 from __future__ import annotations
 
@@ -14,36 +10,7 @@ from torch import Tensor
 
 from isocline._core.errors import require
 from isocline.datasets.fields import Batch
-
-
-def resampled(u: Tensor, sizes: Sequence[int], first: int) -> Tensor:
-    """Return a field on a grid of `sizes` points.
-
-    Args:
-        u: (..., *S, ...), real, on periodic axes.
-        sizes: points along each axis of space.
-        first: which axis of `u` is the first of space.
-
-    Examples:
-        >>> x = torch.arange(8) * 2 * torch.pi / 8
-        >>> torch.allclose(resampled(torch.sin(x), [12], 0), torch.sin(torch.arange(12) * torch.pi / 6), atol=1e-6)
-        True
-    """
-    for axis, n in enumerate(sizes, start=first):
-        if n != u.shape[axis]:
-            u = _along(u, axis, n)
-    return u
-
-
-def _along(u: Tensor, axis: int, n: int) -> Tensor:
-    old = u.shape[axis]
-    c = torch.fft.rfft(u, dim=axis, norm="forward")
-    kept = (min(old, n) + 1) // 2  # the wave n / 2 of an even grid has no sign, so it is dropped
-    shape = list(c.shape)
-    shape[axis] = n // 2 + 1
-    wide = c.new_zeros(shape)
-    wide.narrow(axis, 0, kept).copy_(c.narrow(axis, 0, kept))
-    return torch.fft.irfft(wide, n=n, dim=axis, norm="forward")
+from isocline.networks.resize import resampled
 
 
 def at_resolution(batch: Batch, sizes: Sequence[int]) -> Batch:

@@ -141,7 +141,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true", help="one step against pushforward, 3 seeds")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--total", type=float, default=15_000, help="forward passes of a batch that training may cost")
+    parser.add_argument("--total", type=float, default=9_000, help="forward passes of a batch that training may cost")
     parser.add_argument("--only", choices=tuple(CONTENDERS), action="append")
     parser.add_argument("--stored", action="store_true", help="write the page from what is stored")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "benchmarks")

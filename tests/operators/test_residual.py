@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from isocline._core.errors import InvalidInput
-from isocline.datasets.fields import Batch, DataSpec, FieldSpec, ParameterSpec
+from isocline.datasets.fields import Batch, DataSpec, FieldSpec, ParameterSpec, side_by_side
+from isocline.datasets.simulators import DarcyTensor2D
 from isocline.equations.spec import EquationSpec
 from isocline.operators import drift, grid_residual
 
@@ -80,3 +81,31 @@ def test_a_field_or_a_parameter_that_is_missing_is_named() -> None:
 def test_drift_is_relative_to_the_first_value() -> None:
     found = drift(torch.tensor([[2.0, 2.2, 1.8]]))
     torch.testing.assert_close(found, torch.tensor([[0.0, 0.1, -0.1]]))
+
+
+def test_a_tensor_coefficient_reaches_its_equation() -> None:
+    """The residual of the solver's own solution, away from walls, is that of the discretisation: it falls with the spacing."""
+
+    def inside(n: int) -> float:
+        simulator = DarcyTensor2D(n)
+        cases = simulator.sample(2, 0)
+        (frame,) = simulator.simulate(cases)
+        constants = side_by_side(simulator.constants(cases), simulator.spec.constant, 2)
+        u = frame.channels(simulator.spec).unsqueeze(1)
+        nothing = torch.zeros(2, 1, dtype=torch.float64)
+        batch = Batch(
+            simulator.spec,
+            u[:, :0],
+            u,
+            nothing,
+            nothing[:, 0],
+            nothing[:, :0],
+            simulator.coordinates(cases, (n, n)),
+            constants,
+        )
+        found = grid_residual(simulator.equation, u, batch)
+        source = constants[..., -1]
+        return float(found[:, :, n // 4 : -n // 4, n // 4 : -n // 4].norm() / source.norm())
+
+    assert inside(64) < 0.5 * inside(32) * 2**0.5
+    assert inside(64) < 0.05

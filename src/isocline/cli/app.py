@@ -14,7 +14,7 @@ from rich.console import Console
 
 from isocline._core.errors import InvalidInput, IsoclineError, Mismatch
 from isocline._version import __version__
-from isocline.cli import data, diagnose, forecast, optimizers, plan, registry, solve, train, tune
+from isocline.cli import data, diagnose, forecast, operator, optimizers, plan, registry, solve, train, tune
 
 app = typer.Typer(
     name="isocline",
@@ -27,6 +27,7 @@ app = typer.Typer(
 app.add_typer(plan.app, name="plan")
 app.add_typer(train.app, name="train")
 app.add_typer(data.app, name="data")
+app.add_typer(operator.app, name="operator")
 app.add_typer(optimizers.app, name="optimizers")
 app.command("tune")(tune.tune)
 app.command("diagnose")(diagnose.diagnose)

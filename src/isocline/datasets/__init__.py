@@ -1,7 +1,12 @@
 """Data that ships in packages, read from local files; nothing but `fetch` downloads anything."""
 
+from isocline.datasets.buffers import FIFO, FIRO, Buffer, Reservoir
+from isocline.datasets.covariance import Covariance, with_tensor
 from isocline.datasets.digits import load_digits
 from isocline.datasets.fashion import load_fashion
+from isocline.datasets.fields import Batch, DataSpec, FieldSpec, Frame, ParameterSpec, Window
+from isocline.datasets.foreign import Arrays, Foreign, pdearena, pdebench
+from isocline.datasets.generate import generate
 from isocline.datasets.graphs import (
     NodeData,
     NodeSplit,
@@ -24,18 +29,45 @@ from isocline.datasets.packaged_series import (
 from isocline.datasets.packages import PACKAGES, PackageData, data_folder, fetch
 from isocline.datasets.panel import Panel, read_panel
 from isocline.datasets.series import Series, Split, drop_values
+from isocline.datasets.simulated import Simulated
+from isocline.datasets.statistics import Moments, Statistics
+from isocline.datasets.stored import Stored
+from isocline.datasets.streaming import PoolSource, RaySource
+from isocline.datasets.well import WellFile, write_well
+from isocline.datasets.windows import FileSource
 from isocline.datasets.wordnet import load_wordnet
 
 __all__ = [
+    "FIFO",
+    "FIRO",
     "PACKAGES",
+    "Arrays",
+    "Batch",
+    "Buffer",
+    "Covariance",
+    "DataSpec",
+    "FieldSpec",
+    "FileSource",
+    "Foreign",
+    "Frame",
     "Images",
+    "Moments",
     "NodeData",
     "NodeSplit",
     "PackageData",
     "Panel",
+    "ParameterSpec",
+    "PoolSource",
+    "RaySource",
+    "Reservoir",
     "Series",
     "Shuffled",
+    "Simulated",
     "Split",
+    "Statistics",
+    "Stored",
+    "WellFile",
+    "Window",
     "arrow_head",
     "basic_motions",
     "contextual_blocks",
@@ -43,6 +75,7 @@ __all__ = [
     "digits_graph",
     "drop_values",
     "fetch",
+    "generate",
     "gun_point",
     "italy_power_demand",
     "japanese_vowels",
@@ -52,7 +85,11 @@ __all__ = [
     "load_wordnet",
     "nearest_neighbours",
     "ou_switching",
+    "pdearena",
+    "pdebench",
     "pickup_gesture",
     "planetoid",
     "read_panel",
+    "with_tensor",
+    "write_well",
 ]

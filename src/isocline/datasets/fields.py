@@ -220,15 +220,15 @@ class Batch:
 
     Args:
         spec: what the channels are.
-        x: past frames, (B, T_in, *S, C); on points (sum N, T_in, C).
-        y: frames to predict, (B, T_out, *S, C); None where they are not known.
+        x: past frames, ``(B, T_in, *S, C)``; on points (sum N, T_in, C).
+        y: frames to predict, ``(B, T_out, *S, C)``; None where they are not known.
         t: times of `y`, (B, T_out) float64.
         dt: time between frames of the window, (B,) float64.
         parameters: (B, P), in the order of ``spec.parameters``.
-        coordinates: (*S, D), the same for all cases, (B, *S, D), or (sum N, D).
-        constants: fields that do not vary, (B, *S, C_const) or (sum N, C_const); None where there are none.
+        coordinates: ``(*S, D)``, the same for all cases, ``(B, *S, D)``, or (sum N, D).
+        constants: fields that do not vary, ``(B, *S, C_const)`` or (sum N, C_const); None where there are none.
         offsets: on points, (B + 1,), where each case begins.
-        mask: (*S) or (B, *S), true where the fields are defined; None for everywhere.
+        mask: ``(*S)`` or ``(B, *S)``, true where the fields are defined; None for everywhere.
     """
 
     spec: DataSpec
@@ -280,19 +280,19 @@ class Frame:
 
     Args:
         t: (n,) float64.
-        fields: by name, (n, *S) for a scalar and (n, *S, D) for a vector, float64; only fields that vary.
+        fields: by name, ``(n, *S)`` for a scalar and ``(n, *S, D)`` for a vector, float64; only fields that vary.
     """
 
     t: Tensor
     fields: Mapping[str, Tensor] = field(default_factory=dict)
 
     def channels(self, spec: DataSpec) -> Tensor:
-        """Return the fields side by side, (n, *S, C)."""
+        """Return the fields side by side, ``(n, *S, C)``."""
         return side_by_side(self.fields, spec.varying, len(spec.axes))
 
 
 def side_by_side(fields: Mapping[str, Tensor], wanted: tuple[FieldSpec, ...], d: int) -> Tensor:
-    """Return the wanted fields as channels, (n, *S, C), of fields (n, *S) or (n, *S, D)."""
+    """Return the wanted fields as channels, ``(n, *S, C)``, of fields ``(n, *S)`` or ``(n, *S, D)``."""
     parts = [fields[f.name].unsqueeze(-1) if f.order == 0 else fields[f.name].flatten(-f.order) for f in wanted]
     return torch.cat(parts, -1)
 

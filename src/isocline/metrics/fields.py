@@ -21,7 +21,7 @@ EPS = 1e-7
 
 
 def relative_error(u: Tensor, v: Tensor, p: float = 2.0) -> Tensor:
-    """Return the relative L_p distance of predictions u from v, both (B, T, *S, C), at each time: (B, T).
+    """Return the relative L_p distance of predictions u from v, both ``(B, T, *S, C)``, at each time: (B, T).
 
     Where v is zero everywhere it is infinite, or NaN where both are.
     """
@@ -88,7 +88,7 @@ def high_correlation_time(correlations: Tensor, t: Tensor, threshold: float = 0.
 def _same(u: Tensor, v: Tensor) -> None:
     require(
         u.shape == v.shape and u.ndim >= 3,
-        f"fields are (B, T, *S, C) and of one shape, got {tuple(u.shape)} and {tuple(v.shape)}",
+        f"fields are ``(B, T, *S, C)`` and of one shape, got {tuple(u.shape)} and {tuple(v.shape)}",
     )
 
 

@@ -17,7 +17,7 @@ def power_spectrum(u: Tensor, axes: int) -> Tensor:
     """Return the power in each shell.
 
     Args:
-        u: (..., *S), with `axes` axes of space.
+        u: ``(..., *S)``, with `axes` axes of space.
         axes: how many axes of space it has, the last ones.
 
     Returns:
@@ -42,7 +42,7 @@ def band_errors(u: Tensor, v: Tensor, axes: int, bands: int = 3) -> Tensor:
     """Return the power of the error over that of v in bands of wave numbers, lowest first.
 
     Args:
-        u: predictions, (..., *S).
+        u: predictions, ``(..., *S)``.
         v: truth, of the same shape.
         axes: how many axes of space they have, the last ones.
         bands: how many, of equal width in the logarithm of the wave number; the mean counts to the first.

@@ -1,8 +1,11 @@
 """Operator learning: models that advance fields, strategies, rollouts, refinement, conservation."""
 
 from isocline.operators.audit import Audit, OnGrid, audit, first_alias
+from isocline.operators.conservation import Conserved, Conserving, conserved, projected, trapezoid
 from isocline.operators.fit import Fitted, Source, fit
+from isocline.operators.gaussian_process import GaussianProcess
 from isocline.operators.ledger import Ledger, SolverRun
+from isocline.operators.mmgp import MMGP, FieldModel, Predicted
 from isocline.operators.models import Channels, GridModel, OperatorModel
 from isocline.operators.normaliser import Normaliser
 from isocline.operators.refiner import Refine, Refiner
@@ -12,18 +15,24 @@ from isocline.operators.rollout import Rollout, rollout
 from isocline.operators.strategies import AllToAll, Denoise, Draws, OneStep, Pushforward, Strategy, Unrolled
 
 __all__ = [
+    "MMGP",
     "AllToAll",
     "Audit",
     "Channels",
+    "Conserved",
+    "Conserving",
     "Denoise",
     "Draws",
+    "FieldModel",
     "Fitted",
+    "GaussianProcess",
     "GridModel",
     "Ledger",
     "Normaliser",
     "OnGrid",
     "OneStep",
     "OperatorModel",
+    "Predicted",
     "Pushforward",
     "Refine",
     "Refiner",
@@ -34,9 +43,12 @@ __all__ = [
     "Unrolled",
     "at_resolution",
     "audit",
+    "conserved",
     "drift",
     "first_alias",
     "fit",
     "grid_residual",
+    "projected",
     "rollout",
+    "trapezoid",
 ]

@@ -38,7 +38,7 @@ class OperatorModel(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, batch: Batch, *, lead: Tensor | None = None) -> Tensor:
-        """Return predicted frames, (B, T_out, *S, C), in the units of the data.
+        """Return predicted frames, ``(B, T_out, *S, C)``, in the units of the data.
 
         Args:
             batch: windows; its `y` is not looked at.
@@ -93,8 +93,8 @@ class GridModel(OperatorModel):
     """A network on grids as an operator model.
 
     Args:
-        make: ``(inputs, outputs, conditions) -> network``; the network maps (B, inputs, *S) to (B, outputs, *S), and takes a
-            condition (B, conditions) as second argument where ``channels.parameters`` is ``"vector"``.
+        make: ``(inputs, outputs, conditions) -> network``; the network maps ``(B, inputs, *S)`` to ``(B, outputs, *S)``, and takes
+            a condition (B, conditions) as second argument where ``channels.parameters`` is ``"vector"``.
         spec: the data.
         window: frames given and predicted.
         normaliser: made from the data; the identity without it.
@@ -125,17 +125,17 @@ class GridModel(OperatorModel):
         self.network = make(*self.channels.count(spec, window))
 
     def forward(self, batch: Batch, *, lead: Tensor | None = None) -> Tensor:
-        """Return predicted frames (B, future, *S, C)."""
+        """Return predicted frames ``(B, future, *S, C)``."""
         self.require_fits(batch)
         return self.frames(self.output(batch, lead), batch, lead)
 
     def output(self, batch: Batch, lead: Tensor | None = None, more: Tensor | None = None) -> Tensor:
-        """Return what the network says, (B, future, *S, C), in normalised units.
+        """Return what the network says, ``(B, future, *S, C)``, in normalised units.
 
         Args:
             batch: windows.
             lead: frames ahead, (B,).
-            more: further channels (B, C', *S), for networks that were made with as many more inputs.
+            more: further channels ``(B, C', *S)``, for networks that were made with as many more inputs.
         """
         require((lead is None) or self.channels.leads, "this model is not told how far to look: Channels(leads=True)")
         x, condition = self._inputs(batch, lead)
@@ -157,7 +157,7 @@ class GridModel(OperatorModel):
         return (frames - batch.x[:, -1:]) / (self._steps(frames, lead) * self.normaliser.difference_std)
 
     def _steps(self, like: Tensor, lead: Tensor | None) -> Tensor:
-        """Return how many frames ahead each is, to multiply (B, future, *S, C)."""
+        """Return how many frames ahead each is, to multiply ``(B, future, *S, C)``."""
         ones = [1] * (like.ndim - 2)
         if lead is not None:
             return lead.to(like).reshape(-1, 1, *ones)
@@ -193,7 +193,7 @@ class GridModel(OperatorModel):
 
 
 def advanced(batch: Batch, frames: Tensor) -> Batch:
-    """Return the batch whose past are the last of its frames and of predicted ones (B, T, *S, C), without frames to predict."""
+    """Return the batch whose past are the last of its frames and of predicted ones ``(B, T, *S, C)``, without frames to predict."""
     past, steps = batch.past, frames.shape[1]
     ahead = steps + torch.arange(steps, dtype=batch.t.dtype, device=batch.t.device)
     t = batch.t[:, :1] + batch.dt[:, None] * ahead

@@ -92,7 +92,7 @@ class Refiner(OperatorModel):
         return VarianceExploding(self.sigma_min, 1.0).sigma(1 - torch.arange(1, self.steps + 1) / self.steps)
 
     def forward(self, batch: Batch, *, lead: Tensor | None = None) -> Tensor:
-        """Return refined frames (B, future, *S, C)."""
+        """Return refined frames ``(B, future, *S, C)``."""
         require(lead is None, "a refiner predicts its window only")
         self.require_fits(batch)
         u = self.predicted(batch, torch.zeros_like(self._shape(batch)), 0)
@@ -102,7 +102,7 @@ class Refiner(OperatorModel):
         return self.base.frames(u, batch)
 
     def predicted(self, batch: Batch, u: Tensor, k: int | Tensor) -> Tensor:
-        """Return what the network says of states u (B, future, *S, C) with noise of level k: the state for 0, else the noise."""
+        """Return what the network says of states u ``(B, future, *S, C)`` with noise of level k: the state for 0, or the noise."""
         told = torch.as_tensor(k, device=u.device).expand(len(batch)).to(u.dtype) / self.steps
         return self.base.told(batch, u, told)
 
@@ -119,7 +119,7 @@ class _Told(GridModel):
     """A grid model that is told the noisy state and its level as well."""
 
     def told(self, batch: Batch, u: Tensor, level: Tensor) -> Tensor:
-        """Return its output for a noisy state u (B, future, *S, C) of a level (B,) in 0 ... 1."""
+        """Return its output for a noisy state u ``(B, future, *S, C)`` of a level (B,) in 0 ... 1."""
         x, condition = self._inputs(batch, None)
         state = u.movedim(-1, 2).flatten(1, 2)
         found = self.network(torch.cat([x, state], 1), torch.cat([condition, level[:, None]], 1))

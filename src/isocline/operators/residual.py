@@ -9,22 +9,23 @@ of the true frames.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 
 import torch
 from torch import Tensor
 
 from isocline._core.errors import require
-from isocline.datasets.fields import Batch, taken_apart
+from isocline.datasets.fields import Batch
 from isocline.derivatives.spec import Index
 from isocline.equations.spec import EquationSpec
 
 
 def grid_residual(equation: EquationSpec, frames: Tensor, batch: Batch) -> Tensor:
-    """Return the residual of every equation, (B, T - 2, *S, equations).
+    """Return the residual of every equation, ``(B, T - 2, *S, equations)``.
 
     Args:
         equation: its fields are scalars, or components of vectors, named as in the data: ``velocity`` has ``velocity_x``, ... .
-        frames: (B, T, *S, C), with constant time steps.
+        frames: ``(B, T, *S, C)``, with constant time steps.
         batch: where they come from: names, coordinates, parameters, time step. Its ``t`` is that of the first frame.
 
     Raises:
@@ -63,16 +64,23 @@ def grid_residual(equation: EquationSpec, frames: Tensor, batch: Batch) -> Tenso
 
 
 def _components(frames: Tensor, batch: Batch) -> dict[str, Tensor]:
-    """Return scalar fields by name, and the components of vectors as ``name_axis``."""
+    """Return scalar fields by name, and the components of vectors and tensors as ``name_x``, ``name_xy``."""
     found: dict[str, Tensor] = {}
+    axes = batch.spec.axes
     constant = [] if batch.constants is None else [(batch.constants.unsqueeze(1), batch.spec.constant)]
     for channels, fields in [(frames, batch.spec.varying), *constant]:
-        for name, value in taken_apart(channels, fields, len(batch.spec.axes)).items():
-            if next(f for f in fields if f.name == name).order == 0:
-                found[name] = value
-            else:
-                found |= {f"{name}_{axis}": value[..., i] for i, axis in enumerate(batch.spec.axes)}
+        names = [f.name + suffix for f in fields for suffix in suffixes(f.order, axes)]
+        found |= dict(zip(names, channels.unbind(-1), strict=True))
     return found
+
+
+def suffixes(order: int, axes: Sequence[str]) -> list[str]:
+    """Return what the components of a scalar, vector or tensor are called after its name.
+
+    >>> suffixes(0, "xy"), suffixes(1, "xy"), suffixes(2, "xy")
+    ([''], ['_x', '_y'], ['_xx', '_xy', '_yx', '_yy'])
+    """
+    return [f"_{''.join(names)}" if names else "" for names in product(axes, repeat=order)]
 
 
 def _periods(batch: Batch, d: int) -> list[Tensor]:

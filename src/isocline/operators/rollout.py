@@ -23,7 +23,7 @@ class Rollout:
     """Predicted frames.
 
     Attributes:
-        frames: (B, steps, *S, C).
+        frames: ``(B, steps, *S, C)``.
         t: times, (B, steps) float64.
         lost: for each case the first frame that is not finite, or `steps`, (B,).
         calls: calls of the model.
@@ -44,7 +44,7 @@ def rollout(
         stepper: the model.
         batch: past frames; its `y` is not looked at.
         steps: frames; the last window is cut.
-        callback: called with the number of frames before each window and the window, (B, future, *S, C).
+        callback: called with the number of frames before each window and the window, ``(B, future, *S, C)``.
 
     Raises:
         InvalidInput: less than one step, or a model of steady problems.

@@ -73,7 +73,7 @@ class Strategy(ABC):
         Args:
             model: what is trained.
             batch: windows of `window`.
-            objective: predictions and truth, (B, T, *S, C), to (B,).
+            objective: predictions and truth, ``(B, T, *S, C)``, to (B,).
             rng: random numbers of this update.
         """
 

@@ -106,8 +106,7 @@ def train(
     run = _Run(state, devices, batches, loss, checkpoint, logs)
     limit = math.inf if budget is None or budget.seconds is None else budget.seconds
     network.train()
-    with progress(description, settings.steps) as bar:
-        bar.advance(state.step)
+    with progress(description, 1.0) as bar:
         run.until_done(limit, bar)
     network.eval()
     stopped = _stopped(state.optimizer)
@@ -128,13 +127,14 @@ class _Run:
         self.reading: dict[str, float] = {}
 
     def until_done(self, limit: float, bar: Progress) -> None:
-        """Take steps until all are done or `limit` seconds have passed."""
+        """Take steps until all are done or `limit` seconds have passed; the bar shows the share of what ends first."""
         state, before, start = self.state, self.state.seconds, time.monotonic()
         while state.step < state.settings.steps and _stopped(state.optimizer) is None:
             self._step()
             used = time.monotonic() - start
             state.seconds = before + used
-            bar.advance(1, self._note())
+            share = max(state.step / state.settings.steps, used / limit)
+            bar.advance(share - bar.done, self._note())
             self._log()
             stop = (limit < math.inf and self.devices.agree(used >= limit)) or _stopped(state.optimizer) is not None
             if stop or state.step % state.settings.checkpoint_every == 0 or state.step == state.settings.steps:

@@ -76,7 +76,7 @@ class Simulator(ABC):
         return Cases(stream, first, {p.name: p.of(u[:, i]) for i, p in enumerate(prior)}, n)
 
     def coordinates(self, cases: Cases, resolution: Sequence[int]) -> Tensor:
-        """Return the points of the grid, (*S, D), or (n, *S, D) where they differ between cases.
+        """Return the points of the grid, ``(*S, D)``, or ``(n, *S, D)`` where they differ between cases.
 
         Periodic axes begin at their lower end; others have their points in the middle of cells. A simulator with another grid
         says so.
@@ -88,5 +88,5 @@ class Simulator(ABC):
         return torch.stack(torch.meshgrid(*lines, indexing="ij"), -1)
 
     def constants(self, cases: Cases, *, resolution: Sequence[int] | None = None) -> dict[str, Tensor]:
-        """Return the fields that do not vary, by name, (n, *S) or (n, *S, D) float64; none by default."""
+        """Return the fields that do not vary, by name, ``(n, *S)`` or ``(n, *S, D)`` float64; none by default."""
         return {}

@@ -2,8 +2,8 @@ r"""Periodic evolution equations of many cases at once, by Fourier series in spa
 
     w_t = L(k) w + N(w)
 
-w are the coefficients of real fields on a torus, (n, *K) in the layout of ``torch.fft.rfftn``; L may differ between cases. Products
-are formed on the grid; of those of degree p only waves below ``2 / (p + 1)`` of the highest are kept, which is what they cannot
+w are the coefficients of real fields on a torus, ``(n, *K)`` in the layout of ``torch.fft.rfftn``; L may differ between cases.
+Products are formed on the grid; of those of degree p only waves below ``2 / (p + 1)`` of the highest are kept, which is what they cannot
 fold onto. All operations are differentiable.
 """
 
@@ -73,11 +73,11 @@ class Torus:
         return found
 
     def coefficients(self, values: Tensor) -> Tensor:
-        """Return the coefficients of fields (..., *S)."""
+        """Return the coefficients of fields ``(..., *S)``."""
         return torch.fft.rfftn(values, dim=self.axes)
 
     def values(self, coefficients: Tensor) -> Tensor:
-        """Return fields (..., *S) of coefficients."""
+        """Return fields ``(..., *S)`` of coefficients."""
         return torch.fft.irfftn(coefficients, s=self.sizes, dim=self.axes)
 
 
@@ -110,12 +110,12 @@ class SpectralMarch:
         bad = ~torch.view_as_real(w.detach()).flatten(1).isfinite().all(1)
         if bool(bad.any()):
             case = int(bad.int().argmax())
-            raise NotFinite(f"case {case} of the batch blew up before t = {float(self.t):.4g}; take smaller steps")
+            raise NotFinite(f"case {case} of the batch blew up before t = {float(self.t):.4g}; take smaller steps or a finer grid")
         return w
 
 
 def random_waves(draws: Tensor, torus: Torus, size: Callable[[Tensor], Tensor]) -> Tensor:
-    """Return Gaussian random fields with independent waves, (n, *S): the same functions on every grid.
+    """Return Gaussian random fields with independent waves, ``(n, *S)``: the same functions on every grid.
 
     Args:
         draws: standard normal numbers, (n, 2, M, ..., 2 M) with M > 0 waves an axis (the last has both signs); in one

@@ -2,8 +2,8 @@ r"""Two-dimensional incompressible flow on a torus, by its vorticity.
 
     w_t + u . grad w = nu Laplacian w - drag w + f ,      u = (psi_y, -psi_x) ,   -Laplacian psi = w
 
-The velocity is free of divergence by construction, its mean is zero. Steps in time are those of ETDRK4, which are exact for viscosity, drag and a
-steady forcing.
+The velocity is free of divergence by construction, its mean is zero. Steps in time are those of ETDRK4, which are exact for
+viscosity, drag and a steady forcing.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from isocline.operators import Audit
-    from isocline.recipes.operator import Measured, RolloutReport
+    from isocline.recipes.operator import CaseErrors, RolloutReport
 
 app = typer.Typer(help="Train a surrogate on stored simulations, roll it out, audit it.", no_args_is_help=True)
 Data = Annotated[
@@ -100,7 +100,7 @@ def train(
         typer.echo("The time is used up; the same command continues.")
 
 
-def _say(found: Measured) -> None:
+def _say(found: CaseErrors) -> None:
     typer.echo(f"one window, relative L2 on validation cases: {found.one}")
     if found.far is not None:
         typer.echo(f"after a rollout of {found.frames} frames: {found.far}")

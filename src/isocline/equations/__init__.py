@@ -15,6 +15,7 @@ from isocline.equations.conditions import (
 )
 from isocline.equations.parameters import Free, Observations, Values
 from isocline.equations.problem import Problem, Reference
+from isocline.equations.spec import EquationSpec
 from isocline.points import Ball as Ball
 from isocline.points import Box as Box
 from isocline.points import Simplex as Simplex
@@ -22,6 +23,7 @@ from isocline.points import Simplex as Simplex
 __all__ = [
     "Condition",
     "Dirichlet",
+    "EquationSpec",
     "Free",
     "Initial",
     "Interface",

@@ -166,6 +166,3 @@ class EquationSpec:
 
 def _attributes(item: Any) -> Any:
     return SimpleNamespace(**item) if isinstance(item, Mapping) else item
-
-
-__all__ = ["EquationSpec"]

@@ -4,6 +4,7 @@ from isocline.networks.ansatz import Ansatz
 from isocline.networks.chebyshev import ChebyshevField
 from isocline.networks.classifier import Classifier
 from isocline.networks.convnext_unet import ConvNeXtUNet
+from isocline.networks.deepcfd import DeepCFD, DeepCFDAutoEncoder, load_deepcfd
 from isocline.networks.equilibrium import DeepEquilibrium
 from isocline.networks.features import EvenFeatures, PeriodicFeatures, ScaledFeatures
 from isocline.networks.fno import FNO, SpectralConv, with_coordinates
@@ -13,6 +14,7 @@ from isocline.networks.hard_conditions import HardDirichlet, HardInitial, HardNe
 from isocline.networks.lagrangian import Carried, LagrangianPair
 from isocline.networks.mlp import MLP, DenoisingMLP
 from isocline.networks.n_term import Greedy, Refined, orthogonal_greedy, refine
+from isocline.networks.neuralop import fno_from_neuralop
 from isocline.networks.residual_adaptive import ResidualAdaptive, ResidualAdaptiveBlock, fit_last_layer
 from isocline.networks.resize import AliasFree, resampled
 from isocline.networks.shallow_relu import ShallowReLU
@@ -40,6 +42,8 @@ __all__ = [
     "ChebyshevField",
     "Classifier",
     "ConvNeXtUNet",
+    "DeepCFD",
+    "DeepCFDAutoEncoder",
     "DeepEquilibrium",
     "DenoisingMLP",
     "EvenFeatures",
@@ -70,6 +74,8 @@ __all__ = [
     "cap_height",
     "cap_weight",
     "fit_last_layer",
+    "fno_from_neuralop",
+    "load_deepcfd",
     "orthogonal_greedy",
     "product",
     "refine",

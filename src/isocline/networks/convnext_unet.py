@@ -92,7 +92,7 @@ class ConvNeXtUNet(nn.Module):
         self.last = nn.Sequential(ChannelNorm(width), conv(axes, width, outputs, 3, periodic=periodic))
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Return (B, outputs, *S) for x (B, inputs, *S) and a condition (B, conditions)."""
+        """Return ``(B, outputs, *S)`` for x ``(B, inputs, *S)`` and a condition (B, conditions)."""
         require_divisible(x.shape[2:], 2 ** (self.levels - 1), "this U-Net", self.least)
         told = embedded(self.embed, condition, self.conditions)
         h, left = self.first(x), []
@@ -127,7 +127,7 @@ class ConvNeXtBlock(nn.Module):
         self.scale = nn.Parameter(torch.full((channels,), SCALE))
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Return (B, C, *S) for x (B, C, *S)."""
+        """Return ``(B, C, *S)`` for x ``(B, C, *S)``."""
         h = self.norm(self.each(x).movedim(1, -1))
         if self.shift.linear is not None:
             h = self.shift(h.movedim(-1, 1), condition).movedim(1, -1)
@@ -147,5 +147,5 @@ class ChannelNorm(nn.Module):
         self.norm = nn.LayerNorm(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return (B, C, *S) for x (B, C, *S)."""
+        """Return ``(B, C, *S)`` for x ``(B, C, *S)``."""
         return self.norm(x.movedim(1, -1)).movedim(-1, 1)

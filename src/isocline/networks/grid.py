@@ -48,7 +48,7 @@ class Shift(nn.Module):
             nn.init.zeros_(self.linear.bias)
 
     def forward(self, x: Tensor, condition: Tensor | None) -> Tensor:
-        """Return (B, C, *S) for x (B, C, *S) and a condition (B, conditions)."""
+        """Return ``(B, C, *S)`` for x ``(B, C, *S)`` and a condition (B, conditions)."""
         if self.linear is None or condition is None:
             return x
         scale, shift = self.linear(condition).reshape(len(x), -1, *[1] * (x.ndim - 2)).chunk(2, 1)
@@ -80,7 +80,7 @@ class Stage(nn.Module):
         self.blocks = nn.ModuleList(blocks)
 
     def forward(self, x: Tensor, condition: Tensor | None) -> Tensor:
-        """Return (B, C', *S) for x (B, C, *S) and features of a condition."""
+        """Return ``(B, C', *S)`` for x ``(B, C, *S)`` and features of a condition."""
         for block in self.blocks:
             x = block(x, condition)
         return x

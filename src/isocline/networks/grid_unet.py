@@ -76,7 +76,7 @@ class GridUNet(nn.Module):
         self.last = conv(axes, width, outputs, 3, periodic=periodic)
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Return (B, outputs, *S) for x (B, inputs, *S) and a condition (B, conditions)."""
+        """Return ``(B, outputs, *S)`` for x ``(B, inputs, *S)`` and a condition (B, conditions)."""
         require_divisible(x.shape[2:], 2 ** (self.levels - 1), "this U-Net")
         told = embedded(self.embed, condition, self.conditions)
         h, left = self.first(x), []
@@ -112,7 +112,7 @@ class ResidualBlock(nn.Module):
         self.straight = nn.Identity() if inputs == outputs else conv(axes, inputs, outputs, 1, periodic=False)
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Return (B, outputs, *S) for x (B, inputs, *S)."""
+        """Return ``(B, outputs, *S)`` for x ``(B, inputs, *S)``."""
         h = self.conv1(nn.functional.gelu(self.norm1(x)))
         h = self.conv2(nn.functional.gelu(self.shift(self.norm2(h), condition)))
         found: Tensor = h + self.straight(x)

@@ -18,7 +18,7 @@ def resampled(u: Tensor, sizes: Sequence[int], first: int) -> Tensor:
     """Return a field on a grid of `sizes` points, by its trigonometric interpolant.
 
     Args:
-        u: (..., *S, ...), real, on periodic axes.
+        u: ``(..., *S, ...)``, real, on periodic axes.
         sizes: points along each axis of space.
         first: which axis of `u` is the first of space.
 
@@ -54,6 +54,6 @@ class AliasFree(nn.Module):
         self.activation, self.factor = activation, factor
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return (B, C, *S) for x (B, C, *S)."""
+        """Return ``(B, C, *S)`` for x ``(B, C, *S)``."""
         grid = x.shape[2:]
         return resampled(self.activation(resampled(x, [self.factor * n for n in grid], 2)), grid, 2)

@@ -76,12 +76,12 @@ class T1(nn.Module):
         self.points = math.prod(grid)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return (B, outputs, *S) for x (B, inputs, *S)."""
+        """Return ``(B, outputs, *S)`` for x ``(B, inputs, *S)``."""
         grid = x.shape[2:]
         return from_spectrum(self.spectrum(x) * self._size(grid), grid)
 
     def spectrum(self, x: Tensor) -> Tensor:
-        """Return the coefficients of the output on the grid of the start, (B, outputs, *modes).
+        """Return the coefficients of the output on the grid of the start, ``(B, outputs, *modes)``.
 
         On that grid they may be compared with `to_spectrum` of the truth instead of the values themselves.
         """
@@ -109,7 +109,7 @@ class Sine(nn.Module):
 
 
 class SpectrumBlock(nn.Module):
-    """``z + M_d ... M_1 sin(C_k z)`` on coefficients (B, width, *modes).
+    """``z + M_d ... M_1 sin(C_k z)`` on coefficients ``(B, width, *modes)``.
 
     Args:
         width: channels.
@@ -125,7 +125,7 @@ class SpectrumBlock(nn.Module):
         self.mixing = nn.ParameterList(SMALL * torch.randn(width, m, m) for m in modes)
 
     def forward(self, z: Tensor) -> Tensor:
-        """Return coefficients (B, width, *modes)."""
+        """Return coefficients ``(B, width, *modes)``."""
         flat = z.flatten(2).permute(2, 0, 1)
         h = torch.sin(torch.bmm(flat, self.channels)).permute(1, 2, 0).unflatten(2, self.modes)
         for axis, matrix in enumerate(self.mixing):
@@ -134,7 +134,7 @@ class SpectrumBlock(nn.Module):
 
 
 def _mixed(h: Tensor, matrix: Tensor, axis: int) -> Tensor:
-    """Return h (B, C, *modes) with one axis multiplied by a matrix (m, m) for each channel."""
+    """Return h ``(B, C, *modes)`` with one axis multiplied by a matrix (m, m) for each channel."""
     moved = h.movedim(axis, -1)
     shape = moved.shape
     found = torch.matmul(moved.reshape(*shape[:2], -1, shape[-1]), matrix)
@@ -142,14 +142,14 @@ def _mixed(h: Tensor, matrix: Tensor, axis: int) -> Tensor:
 
 
 def to_spectrum(x: Tensor, modes: Sequence[int]) -> Tensor:
-    """Return the first cosine coefficients along each axis of x (B, C, *S), orthonormal: (B, C, *modes)."""
+    """Return the first cosine coefficients along each axis of x ``(B, C, *S)``, orthonormal: ``(B, C, *modes)``."""
     for axis, m in enumerate(modes, start=2):
         x = _applied(cosines(x.shape[axis], m, x.dtype, x.device), x, axis)
     return x
 
 
 def from_spectrum(z: Tensor, grid: Sequence[int]) -> Tensor:
-    """Return the function (B, C, *grid) with coefficients z (B, C, *modes) and no others.
+    """Return the function ``(B, C, *grid)`` with coefficients z ``(B, C, *modes)`` and no others.
 
     Coefficients belong to a grid: on n points a function has ``sqrt(n)`` times those of its values on one.
     """

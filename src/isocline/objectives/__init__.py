@@ -8,6 +8,7 @@ from isocline.objectives.conditioning import (
     loss_conditioning,
     loss_tangent,
 )
+from isocline.objectives.deepcfd import FlowLoss
 from isocline.objectives.denoising import DenoisingObjective
 from isocline.objectives.formulation import (
     Formulation,
@@ -50,6 +51,7 @@ __all__ = [
     "DenoisingObjective",
     "EDMWeight",
     "ExponentialDecay",
+    "FlowLoss",
     "Formulation",
     "FourierSeries",
     "GaussianEncoder",

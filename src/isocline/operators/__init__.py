@@ -8,6 +8,7 @@ from isocline.operators.ledger import Ledger, SolverRun
 from isocline.operators.mmgp import MMGP, FieldModel, Predicted
 from isocline.operators.models import Channels, GridModel, OperatorModel
 from isocline.operators.normaliser import Normaliser
+from isocline.operators.point_model import PointModel, by_case
 from isocline.operators.refiner import Refine, Refiner
 from isocline.operators.resample import at_resolution
 from isocline.operators.residual import drift, grid_residual
@@ -32,6 +33,7 @@ __all__ = [
     "OnGrid",
     "OneStep",
     "OperatorModel",
+    "PointModel",
     "Predicted",
     "Pushforward",
     "Refine",
@@ -43,6 +45,7 @@ __all__ = [
     "Unrolled",
     "at_resolution",
     "audit",
+    "by_case",
     "conserved",
     "drift",
     "first_alias",

@@ -23,7 +23,7 @@ class Rollout:
     """Predicted frames.
 
     Attributes:
-        frames: ``(B, steps, *S, C)``.
+        frames: ``(B, steps, *S, C)``; on points (sum N, steps, C).
         t: times, (B, steps) float64.
         lost: for each case the first frame that is not finite, or `steps`, (B,).
         calls: calls of the model.
@@ -66,7 +66,10 @@ def rollout(
             bar.advance()
     found = torch.cat(windows, 1)[:, :steps]
     lost = _lost(found)
-    after = torch.arange(steps, device=found.device) >= lost[:, None]
+    if batch.offsets is not None:
+        lost = torch.stack([part.min() for part in lost.split(batch.offsets.diff().tolist())])
+    rows = lost if batch.offsets is None else lost.repeat_interleave(batch.offsets.diff())
+    after = torch.arange(steps, device=found.device) >= rows[:, None]
     found = found.masked_fill(after.reshape(*after.shape, *[1] * (found.ndim - 2)), float("nan"))
     ahead = torch.arange(1, steps + 1, dtype=torch.float64, device=batch.t.device)
     return Rollout(found, start + batch.dt[:, None] * ahead, lost, calls)

@@ -205,6 +205,7 @@ class AllToAll(Strategy):
 
     def loss(self, model: OperatorModel, batch: Batch, objective: FieldObjective, rng: Draws) -> Tensor:
         """Return the mean distance of one frame for each sample."""
+        require(batch.offsets is None, "all-to-all training needs data on a grid")
         lead = 1 + rng.integers(self.leads, len(batch), "lead").to(batch.x.device)
         truth = batch.target[torch.arange(len(batch), device=lead.device), lead - 1].unsqueeze(1)
         return objective(model(batch, lead=lead), truth).mean()

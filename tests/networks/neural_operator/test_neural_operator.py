@@ -94,8 +94,10 @@ def test_random_points_converge_with_weights_and_not_without() -> None:
         draws = [torch.rand(n, 2, generator=torch.Generator().manual_seed(s), dtype=F64) for s in range(8)]
         # the points x = s^2 have the density 1 / (2 sqrt(x)) along the first axis
         sets = [(torch.stack([d[:, 0] ** 2, d[:, 1]], dim=1), 2 * d[:, 0] / n) for d in draws]
-        weighted.append(np.mean([float((at_target(network, x, w) - exact).norm()) for x, w in sets]))
-        plain.append(np.mean([float((at_target(network, x, torch.ones_like(w) / n) - exact).norm()) for x, w in sets]))
+        weighted.append(float(np.mean([float((at_target(network, x, w) - exact).norm()) for x, w in sets])))
+        plain.append(
+            float(np.mean([float((at_target(network, x, torch.ones_like(w) / n) - exact).norm()) for x, w in sets]))
+        )
     assert slope(sizes, weighted) <= -0.4
     assert plain[-1] > 0.7 * plain[0]
     assert plain[-1] > 2 * weighted[-1]

@@ -8,6 +8,7 @@ from isocline.datasets.simulators.euler2d import Euler2D
 from isocline.datasets.simulators.heat2d import Heat2D
 from isocline.datasets.simulators.ks1d import KS1D
 from isocline.datasets.simulators.ns2d import Kolmogorov2D, NS2DForced
+from isocline.datasets.simulators.obstacle2d import Obstacle2D
 from isocline.datasets.simulators.swe2d import ShallowWater2D
 from isocline.datasets.simulators.wave1d import Wave1D
 
@@ -22,6 +23,7 @@ __all__ = [
     "Heat2D",
     "Kolmogorov2D",
     "NS2DForced",
+    "Obstacle2D",
     "ShallowWater2D",
     "Simulator",
     "Wave1D",

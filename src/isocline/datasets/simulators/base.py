@@ -39,11 +39,11 @@ class Cases:
         return self.n
 
     def normal(self, shape: Sequence[int], name: str) -> Tensor:
-        """Return standard normal numbers (n, *shape) in float64 for the purpose `name`."""
+        """Return standard normal numbers ``(n, *shape)`` in float64 for the purpose `name`."""
         return self.rng.child(name).normal((self.n, *shape), first=self.first, dtype=torch.float64)
 
     def uniform(self, shape: Sequence[int], name: str) -> Tensor:
-        """Return numbers uniform in (0, 1), (n, *shape) float64, for the purpose `name`."""
+        """Return numbers uniform in (0, 1), ``(n, *shape)`` float64, for the purpose `name`."""
         return self.rng.child(name).uniform((self.n, *shape), first=self.first, dtype=torch.float64)
 
 

@@ -3,8 +3,8 @@ r"""Periodic evolution equations of many cases at once, by Fourier series in spa
     w_t = L(k) w + N(w)
 
 w are the coefficients of real fields on a torus, ``(n, *K)`` in the layout of ``torch.fft.rfftn``; L may differ between cases.
-Products are formed on the grid; of those of degree p only waves below ``2 / (p + 1)`` of the highest are kept, which is what they cannot
-fold onto. All operations are differentiable.
+Products are formed on the grid; of those of degree p only waves below ``2 / (p + 1)`` of the highest are kept, which is what they
+cannot fold onto. All operations are differentiable.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -110,7 +111,9 @@ class SpectralMarch:
         bad = ~torch.view_as_real(w.detach()).flatten(1).isfinite().all(1)
         if bool(bad.any()):
             case = int(bad.int().argmax())
-            raise NotFinite(f"case {case} of the batch blew up before t = {float(self.t):.4g}; take smaller steps or a finer grid")
+            raise NotFinite(
+                f"case {case} of the batch blew up before t = {float(self.t):.4g}; take smaller steps or a finer grid"
+            )
         return w
 
 
@@ -121,7 +124,7 @@ def random_waves(draws: Tensor, torus: Torus, size: Callable[[Tensor], Tensor]) 
         draws: standard normal numbers, (n, 2, M, ..., 2 M) with M > 0 waves an axis (the last has both signs); in one
             dimension (n, 2, M). Waves that the grid does not hold are left out.
         torus: the grid.
-        size: ``|k|^2 -> `` standard deviation of each wave's coefficient of the normalised cosine and sine.
+        size: of the squares of wave numbers, the standard deviation of each wave's coefficients of the normalised cosine and sine.
     """
     d = len(torus.sizes)
     numbers = _half_space(draws.shape[2:], d)
@@ -131,7 +134,7 @@ def random_waves(draws: Tensor, torus: Torus, size: Callable[[Tensor], Tensor]) 
     fits = (2 * numbers.abs() < torch.tensor(torus.sizes)).all(-1)
     w = torch.zeros(len(draws), *torus.sizes, dtype=torch.complex128)
     cosine, sine = amplitude[:, 0, fits], amplitude[:, 1, fits]
-    places = [numbers[fits, axis].long() % n for axis, n in enumerate(torus.sizes)]
+    places: list[Any] = [numbers[fits, axis].long() % n for axis, n in enumerate(torus.sizes)]
     w[(slice(None), *places)] = torch.complex(cosine, -sine) * math.prod(torus.sizes)
     return torch.fft.ifftn(w, dim=torus.axes).real
 

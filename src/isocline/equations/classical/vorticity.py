@@ -31,7 +31,7 @@ def vorticity_march(
         nu: viscosity of each case, (n,).
         h: the step.
         drag: linear friction.
-        forcing: f on the grid, the curl of the force: (*S) or (n, *S).
+        forcing: f on the grid, the curl of the force: ``(*S)`` or ``(n, *S)``.
     """
     kept, waves = torus.kept(), (torus.wave(0), torus.wave(1))
     force = None if forcing is None else torus.coefficients(forcing) * kept

@@ -5,10 +5,10 @@ from isocline.recipes.operator.audit_report import report_audit
 from isocline.recipes.operator.cost_report import report_cost, simulator_of, solver_runs
 from isocline.recipes.operator.rollout_report import RolloutReport, report_rollout
 from isocline.recipes.operator.store import OperatorConfig, TrainedOperator, load_operator, save_operator
-from isocline.recipes.operator.train import Measured, measure, seconds_a_query, strategy_of, train_operator
+from isocline.recipes.operator.train import CaseErrors, measure, seconds_a_query, strategy_of, train_operator
 
 __all__ = [
-    "Measured",
+    "CaseErrors",
     "OperatorConfig",
     "RolloutReport",
     "TrainedOperator",

@@ -64,7 +64,7 @@ def strategy_of(name: str, steps: int = 2) -> Strategy:
 
 
 @dataclass(frozen=True)
-class Measured:
+class CaseErrors:
     """Errors on cases of the validation split.
 
     Attributes:
@@ -95,7 +95,7 @@ def train_operator(
     budget: Budget | None = None,
     fabric: Any = None,
     logs: Sequence[Log] = (),
-) -> tuple[Fitted, Measured]:
+) -> tuple[Fitted, CaseErrors]:
     """Train, measure and save an operator; continue where `out` holds an unfinished training.
 
     Args:
@@ -166,7 +166,7 @@ def set_normaliser(model: OperatorModel, source: Stored, settings: Settings) -> 
     base.normaliser.load_state_dict(Normaliser.of(source.spec, drawn).state_dict())
 
 
-def measure(model: OperatorModel, source: Stored, batch_size: int = 16, split: str = "valid") -> Measured:
+def measure(model: OperatorModel, source: Stored, batch_size: int = 16, split: str = "valid") -> CaseErrors:
     """Return errors on the cases of a split: of one window and of a rollout over all frames.
 
     Raises:
@@ -187,11 +187,11 @@ def measure(model: OperatorModel, source: Stored, batch_size: int = 16, split: s
     if not bool(torch.cat(one).isfinite().all()):
         raise NotFinite("the trained model's predictions are NaN or infinite; train with a lower rate")
     if steady:
-        return Measured(mean_estimate(torch.cat(one)), None, frames, 0.0)
+        return CaseErrors(mean_estimate(torch.cat(one)), None, frames, 0.0)
     ends, gone = torch.cat(far), torch.cat(lost)
     kept = ends[~gone]
     estimate = mean_estimate(kept) if len(kept) > 1 else None
-    return Measured(mean_estimate(torch.cat(one)), estimate, frames, float(gone.double().mean()))
+    return CaseErrors(mean_estimate(torch.cat(one)), estimate, frames, float(gone.double().mean()))
 
 
 def frames_after(window: Window, times: int) -> int:

@@ -242,10 +242,11 @@ class _AtPoints(nn.Module):
     """The forward pass of a convolution of kernel size 1 as one product of matrices for each function, which is faster."""
 
     weight: Tensor
-    bias: Tensor
+    bias: Tensor | None
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``(B, outputs, *grid)`` for x ``(B, inputs, *grid)``."""
+        assert self.bias is not None
         matrix = self.weight.flatten(1).expand(len(x), -1, -1)
         return torch.baddbmm(self.bias[:, None], matrix, x.flatten(2)).unflatten(2, x.shape[2:])
 

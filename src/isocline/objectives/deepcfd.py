@@ -3,7 +3,7 @@ r"""The loss of DeepCFD (Ribeiro, Rehman, Ahmed, Dengel, arXiv 2004.08826): squa
     sum over samples and points of   sum_i (u_i - u_i*)^2 / s_i  +  |p - p*| / s_p
 
 with s the root mean square of each channel over the training set. The official code (mdribeiro/DeepCFD) adds the channels before
-it divides, so that broadcasting gives every channel the same factor ``sum_c 1 / s_c``; here each has its own, as in the paper.
+it divides, so that broadcasting gives every channel the same factor ``sum_c 1 / s_c``; here each has its own.
 """
 
 from __future__ import annotations

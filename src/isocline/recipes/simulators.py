@@ -17,6 +17,7 @@ from isocline.datasets.simulators import (
     Heat2D,
     Kolmogorov2D,
     NS2DForced,
+    Obstacle2D,
     ShallowWater2D,
     Simulator,
     Wave1D,
@@ -32,6 +33,7 @@ SIMULATORS: dict[str, Callable[[], Simulator]] = {
     "kolmo2d": Kolmogorov2D,
     "ks1d": KS1D,
     "ns2d_forced": NS2DForced,
+    "obstacle2d": Obstacle2D,
     "swe2d": ShallowWater2D,
     "wave1d": Wave1D,
 }

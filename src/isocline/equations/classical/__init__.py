@@ -7,9 +7,11 @@ from isocline.equations.classical.euler import Euler
 from isocline.equations.classical.finite_difference import Elliptic, Grid, Richardson
 from isocline.equations.classical.finite_volume import FiniteVolume, Law
 from isocline.equations.classical.fourier import Evolution, PeriodicEvolution
+from isocline.equations.classical.obstacle import channel_flow
 from isocline.equations.classical.riemann import Riemann
 from isocline.equations.classical.shallow_water import ShallowWater
 from isocline.equations.classical.spectral_march import SpectralMarch, Torus, random_waves
+from isocline.equations.classical.taylor_hood import Flow, steady_flow
 from isocline.equations.classical.vorticity import velocity, vorticity_march
 from isocline.equations.classical.wave_1d import Wave
 from isocline.equations.classical.weno import CombinedEquation
@@ -23,6 +25,7 @@ __all__ = [
     "Euler",
     "Evolution",
     "FiniteVolume",
+    "Flow",
     "Grid",
     "Law",
     "PeriodicEvolution",
@@ -33,9 +36,11 @@ __all__ = [
     "Torus",
     "Wave",
     "Waves",
+    "channel_flow",
     "collocate",
     "random_waves",
     "solve_darcy",
+    "steady_flow",
     "velocity",
     "vorticity_march",
     "wkb",

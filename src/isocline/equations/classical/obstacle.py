@@ -83,7 +83,8 @@ def channel_mesh(polygon: Array, lengths: tuple[float, float], sizes: tuple[floa
         triangles = _triangles(points, polygon)
     wanted = {edge for start, n in ((0, len(polygon)), (len(polygon), len(sides))) for edge in _ring(start, n)}
     require(
-        _boundary(triangles) == wanted, "the triangles do not follow the polygon; give it shorter edges, or smaller sizes"
+        _boundary(triangles) == wanted,
+        "the triangles do not follow the polygon; give it shorter edges, or smaller sizes",
     )
     return points, triangles
 

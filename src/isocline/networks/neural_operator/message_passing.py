@@ -46,7 +46,7 @@ def _two_layers(inputs: int, width: int) -> nn.Sequential:
 
 
 def _decoder(width: int, channels: int, bundle: int) -> nn.Sequential:
-    # two valid convolutions whose sizes leave exactly `bundle` places; those of the paper for 128 features and 20 or 25 frames
+    # two convolutions without padding, whose sizes leave exactly `bundle` places; 128 features and 25 frames give 16 and 14
     stride = min(max(1, round(2 * width / (3 * bundle))), 4)
     first = min(16, 1 + (width - stride * (bundle - 1)) // 2)
     second = (width - first) // stride + 2 - bundle

@@ -18,7 +18,9 @@ from torch import Tensor
 
 from isocline._core.errors import require
 
-_APART = 1e-8  # of the side of the box: how far a point on a wall is moved inside, so that it differs from its mirror image
+_APART = (
+    1e-8  # of the side of the box: how far a point on a wall is moved inside, so that it differs from its mirror image
+)
 
 
 def voronoi_weights(coordinates: Tensor, offsets: Tensor, low: Sequence[float], high: Sequence[float]) -> Tensor:

@@ -79,7 +79,8 @@ def audit_picture(found: Audit) -> Figure:
         label="differs from the own grid",
     )
     left.set(xlabel="points along the first axis", ylabel="relative L2", xscale="log", yscale="log")
-    left.set_xticks(points, [str(n) for n in points], minor=False)
+    left.minorticks_off()
+    left.set_xticks(points, [str(n) for n in points])
     left.legend(frameon=False, fontsize=9)
     right.plot(found.times.tolist(), found.errors.tolist(), color=INK)
     right.set(xlabel="time", ylabel="relative L2 of the rollout", yscale="log")

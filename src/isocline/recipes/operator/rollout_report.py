@@ -170,13 +170,13 @@ def error_picture(found: RolloutReport) -> Figure:
         estimates = [mean_estimate(values[:, k][values[:, k].isfinite()]) for k in places]
         t = found.t[places].tolist()
         axes.plot(t, [e.value for e in estimates], color=colour, label=label)
-        low, high = [max(e.low, 1e-12) for e in estimates], [e.high for e in estimates]
+        low, high = [max(e.low, e.value / 10) for e in estimates], [e.high for e in estimates]
         axes.fill_between(t, low, high, color=colour, alpha=0.2, lw=0)
     for threshold, time in found.correlation_time.items():
         axes.axvline(time.value, color=ACCENT, lw=0.8, ls=":" if threshold < 0.9 else "--")
-        axes.text(
-            time.value, 1.01, f"corr. {threshold:g}", color=ACCENT, fontsize=8, transform=axes.get_xaxis_transform()
-        )
+        left = threshold == max(found.correlation_time)
+        how = {"ha": "right" if left else "left", "color": ACCENT, "fontsize": 8}
+        axes.text(time.value, 1.01, f" corr. {threshold:g} ", transform=axes.get_xaxis_transform(), **how)
     axes.set(xlabel="time after the given frames", ylabel="relative L2 error", yscale="log")
     axes.legend(frameon=False, fontsize=9)
     axes.grid(alpha=0.3)
@@ -203,6 +203,7 @@ def spectrum_picture(done: Rollout, batch: Batch) -> Figure:
                 axes.plot(power.sum(1).mean(0).clamp(min=1e-30).tolist(), color=colour, label=label)
         ahead = float((done.t[:, k] - batch.t[:, 0] + batch.dt).mean())
         axes.set(title=f"after {ahead:.3g}", xlabel="wave number", yscale="log", xscale="symlog")
+        axes.set_xlim(left=-0.2)
         axes.grid(alpha=0.3)
     picture.axes[0].set_ylabel("power")
     picture.axes[0].legend(frameon=False, fontsize=9)

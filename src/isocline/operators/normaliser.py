@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from isocline._core.errors import NotFinite, require
 from isocline.datasets.fields import Batch, DataSpec
+from isocline.datasets.statistics import Moments
 
 LEAST = 1e-6  # a channel that never changes keeps its scale
 
@@ -48,7 +49,7 @@ class Normaliser(nn.Module):
             NotFinite: a field has a NaN or an infinite value.
         """
         found = cls(spec)
-        fields, constants, parameters, differences = _Moments(), _Moments(), _Moments(), _Moments()
+        fields, constants, parameters, differences = (Moments() for _ in range(4))
         for batch in batches:
             frames = torch.cat([batch.x, batch.target], 1)
             fields.add(frames)
@@ -60,12 +61,13 @@ class Normaliser(nn.Module):
         require(fields.n > 0, f"{spec.name}: no data to take means of")
         for name, moments in (("field", fields), ("constant", constants), ("parameter", parameters)):
             if moments.n:
-                mean, std = moments.result(f"{spec.name}, {name}s")
+                mean, std = _checked(moments, f"{spec.name}, {name}s")
                 getattr(found, f"{name}_mean").copy_(mean)
                 getattr(found, f"{name}_std").copy_(std)
         if differences.n:
-            mean, std = differences.result(spec.name)
-            found.difference_std.copy_((mean.square() + std.square()).sqrt())
+            _checked(differences, spec.name)
+            rms = differences.rms
+            found.difference_std.copy_(torch.where(rms > 0, rms, torch.ones_like(rms)))
         return found
 
     def fields(self, x: Tensor) -> Tensor:
@@ -85,30 +87,14 @@ class Normaliser(nn.Module):
         return (p - self.parameter_mean) / self.parameter_std
 
 
-class _Moments:
-    """Sums over everything but the last axis, in float64."""
+def _checked(moments: Moments, what: str) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation, (C,) each; 1 where nothing varies.
 
-    def __init__(self) -> None:
-        self.n = 0
-        self.mean = self.square = torch.zeros(())
-
-    def add(self, x: Tensor) -> None:
-        """Take in values (..., C), by Welford's update for batches."""
-        x = x.detach().double().flatten(0, -2)
-        if not len(x):
-            return
-        mean, square = x.mean(0), (x - x.mean(0)).square().sum(0)
-        total, gap = self.n + len(x), mean - self.mean
-        self.square = self.square + square + gap.square() * self.n * len(x) / total
-        self.mean = self.mean + gap * len(x) / total
-        self.n = total
-
-    def result(self, what: str) -> tuple[Tensor, Tensor]:
-        """Return mean and standard deviation, (C,) each; 1 where nothing varies."""
-        std = (self.square / self.n).sqrt()
-        if not bool(std.isfinite().all()):
-            raise NotFinite(
-                f"{what}: channel {int((~std.isfinite()).int().argmax())} has values that are NaN or infinite"
-            )
-        small = std <= LEAST * self.mean.abs().clamp(min=LEAST)
-        return self.mean, torch.where(small, torch.ones_like(std), std)
+    Raises:
+        NotFinite: names the channel.
+    """
+    mean, std = moments.mean, moments.std
+    if not bool(std.isfinite().all()):
+        raise NotFinite(f"{what}: channel {int((~std.isfinite()).int().argmax())} has values that are NaN or infinite")
+    small = std <= LEAST * mean.abs().clamp(min=LEAST)
+    return mean, torch.where(small, torch.ones_like(std), std)

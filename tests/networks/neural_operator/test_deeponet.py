@@ -114,7 +114,7 @@ def pairs(n: int, places: Tensor, random: torch.Generator) -> tuple[Tensor, Tens
     return a[..., None], (c / (torch.pi * k)) @ (1 - torch.cos(torch.pi * k[:, None] * places))
 
 
-def trained(seed: int, steps: int = 400) -> DeepONet:
+def trained(seed: int, steps: int = 600) -> DeepONet:
     torch.manual_seed(seed)
     random = seeded(seed)
     network = DeepONet(SensorBranch(20, 1, 24, width=48, depth=1), 1, 1, basis=24, width=48, depth=2)
@@ -125,22 +125,21 @@ def trained(seed: int, steps: int = 400) -> DeepONet:
         a, u = pairs(64, y, random)
         optimiser.zero_grad()
         loss = (network((a,), y[:, None])[..., 0] - u).square().mean()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimiser.step()
         schedule.step()
     return network
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_integral_is_learnt_and_holds_at_other_places_for_other_functions(seed: int) -> None:
+@pytest.mark.parametrize("seed", [5, *(pytest.param(s, marks=pytest.mark.slow) for s in range(6, 10))])
+def test_integral_is_learnt_better_than_the_best_basis_of_two_functions(seed: int) -> None:
     network = trained(seed)
-    y = torch.linspace(0, 1, 101)
+    y = torch.linspace(0, 1, 101)  # neither these places nor these functions were seen
     a, u = pairs(200, y, seeded(1000 + seed))
     with torch.no_grad():
         found = network((a,), y[:, None])[..., 0]
-    error = float((found - u).norm() / u.norm())
-    print(error)
-    assert error < 0.05
+    best = torch.linalg.svdvals(u)[2:].norm()  # of all approximations of rank two, chosen with the true outputs
+    assert float((found - u).norm()) < float(best)
 
 
 def test_bad_input_is_refused() -> None:

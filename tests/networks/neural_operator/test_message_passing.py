@@ -38,15 +38,16 @@ def naive(network: MessagePassingSolver, u: Tensor, x: Tensor, t: Tensor, theta:
     gap = gaps.gather(2, gaps.norm(dim=3).argmin(2)[..., None, None].expand(-1, -1, 1, x.shape[1]))[:, :, 0]
     h = [network.encoder(torch.cat([u[i].reshape(-1), x[i], t.reshape(1), theta])) for i in range(n)]
     for layer in network.layers:
+        message, update = layer.get_submodule("message"), layer.get_submodule("update")
         raw = []
         for i in range(n):
             messages = [
-                layer.message(torch.cat([h[i], h[j], (u[i] - u[j]).reshape(-1), gap[i, j], theta]))
+                message(torch.cat([h[i], h[j], (u[i] - u[j]).reshape(-1), gap[i, j], theta]))
                 for j in range(n)
                 if j != i and gap[i, j].norm() <= network.radius
             ]
             mean = sum(messages, torch.zeros_like(h[i])) / max(len(messages), 1)
-            raw.append(h[i] + layer.update(torch.cat([h[i], mean, theta])))
+            raw.append(h[i] + update(torch.cat([h[i], mean, theta])))
         h = list(nn.functional.instance_norm(torch.stack(raw).T[None])[0].T)
     result = []
     for i in range(n):

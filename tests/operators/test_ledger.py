@@ -31,6 +31,12 @@ def test_no_speed_is_stated_where_no_run_is_as_accurate() -> None:
     assert "no speed-up is stated" in ledger.text
 
 
+def test_no_speed_is_stated_for_a_model_that_is_worse_than_nothing() -> None:
+    ledger = Ledger(1.0, 1.0, inference=1e-9, error=1.0, solver=RUNS)
+    assert ledger.speedup is None
+    assert "predicting zero" in ledger.text
+
+
 def test_a_ledger_needs_a_solver_and_finite_numbers() -> None:
     with pytest.raises(InvalidInput, match="needs the solver"):
         Ledger(1.0, 1.0, 1.0, 0.1, ())

@@ -56,8 +56,15 @@ class Ledger:
         require(all(math.isfinite(n) and n >= 0 for n in numbers), "costs and errors are finite and not negative")
 
     @property
+    def useful(self) -> bool:
+        """Whether the model is closer to the truth than zero is."""
+        return self.error < 1
+
+    @property
     def equal(self) -> SolverRun | None:
-        """The cheapest run of the solver that is at least as accurate as the model; None where none is."""
+        """The cheapest run of the solver that is at least as accurate as the model; None where none is, or the model is useless."""
+        if not self.useful:
+            return None
         good = [run for run in self.solver if run.error <= self.error]
         return min(good, key=lambda run: run.seconds) if good else None
 
@@ -77,6 +84,8 @@ class Ledger:
     @property
     def text(self) -> str:
         """What a person should know, in a sentence."""
+        if not self.useful:
+            return f"The model's error, {self.error:.2g}, is no smaller than that of predicting zero; no speed-up is stated."
         if self.equal is None:
             return f"No run of the solver is as accurate as the model ({self.error:.2g}); no speed-up is stated."
         if self.break_even == math.inf:

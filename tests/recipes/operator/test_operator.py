@@ -91,6 +91,12 @@ def test_a_folder_of_another_training_is_refused(source: Stored, tmp_path: Path)
         train_operator(source, tmp_path, config(source, "fno"), SETTINGS, strategy=Pushforward())
 
 
+def test_what_cannot_be_built_leaves_the_folder_free(source: Stored, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="no multiple of 8 groups"):
+        train_operator(source, tmp_path, replace(config(source), width=12), SETTINGS)
+    train_operator(source, tmp_path, config(source), replace(SETTINGS, steps=1))
+
+
 def test_a_rollout_is_reported_with_pictures(source: Stored, tmp_path: Path) -> None:
     train_operator(source, tmp_path, config(source), SETTINGS)
     found = report_rollout(load_operator(tmp_path), source, tmp_path / "out")
@@ -156,13 +162,13 @@ def test_a_query_has_a_time_and_a_model_an_error(source: Stored) -> None:
 
 
 def test_costs_are_compared_at_equal_error(source: Stored, tmp_path: Path) -> None:
-    train_operator(source, tmp_path, config(source), replace(SETTINGS, steps=20))
+    train_operator(source, tmp_path, config(source), replace(SETTINGS, steps=60))
     ledger = report_cost(load_operator(tmp_path), source.folder, tmp_path, factors=(1, 2))
     assert [run.label for run in ledger.solver] == ["32 points", "16 points"]
     assert ledger.solver[0].error == 0
     assert 1e-4 < ledger.solver[1].error < 0.5
     assert ledger.data == pytest.approx(16 * ledger.solver[0].seconds)
-    assert ledger.equal is not None  # twenty updates are less exact than either grid
+    assert ledger.equal == (min(ledger.solver, key=lambda run: run.seconds) if ledger.useful else None)
     assert files.read_json(tmp_path / "cost.json")["text"] == ledger.text
 
 

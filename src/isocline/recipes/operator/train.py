@@ -114,10 +114,10 @@ def train_operator(
     source = Stored(data) if isinstance(data, (str, Path)) else data
     out = files.ensure_folder(out)
     strategy = strategy or (Refine() if config.refinement else OneStep())
-    refuse_another(out, config, strategy)
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)
         model = config.build()
+    refuse_another(out, config, strategy)
     set_normaliser(model, source, settings)
     objective = mean_square if config.refinement else relative_l2
     how: dict[str, Any] = {"budget": budget, "fabric": fabric, "logs": logs}

@@ -103,7 +103,7 @@ def cell(name: str, bed: str, seed: int, folder: Path) -> dict[str, Any]:
                 a, b = (on(known[k][TRAIN:], n, bed) for k in ("x", "y"))
                 parts = [relative_l2(predicted(u), v) for u, v in zip(a.split(32), b.split(32), strict=True)]
                 errors[str(n)] = float(torch.cat(parts).mean())
-        count = sum(p.numel() for p in net.parameters())
+        count = sum(p.numel() * (2 if p.is_complex() else 1) for p in net.parameters())
         files.write_json(path, {"errors": errors, "seconds": seconds, "parameters": count})
     kept: dict[str, Any] = files.read_json(path)
     return kept

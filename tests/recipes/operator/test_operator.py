@@ -8,7 +8,7 @@ import torch
 from isocline._core import files
 from isocline._core.errors import BadFile, DataMissing, InvalidInput, Mismatch
 from isocline._core.estimate import Budget
-from isocline.datasets import Stored, generate
+from isocline.datasets import Arrays, Stored, generate
 from isocline.datasets.fields import FieldSpec, Window
 from isocline.datasets.simulators import Burgers1D
 from isocline.operators import Pushforward, Refiner, rollout
@@ -146,6 +146,17 @@ def test_damaged_and_missing_files_are_named(source: Stored, tmp_path: Path) -> 
     save_operator(tmp_path, config(source, "fno").build(), config(source), {})
     with pytest.raises(BadFile, match="is no operator of isocline"):
         load_operator(tmp_path)
+
+
+def test_arrays_of_ones_own_are_trained_on_and_reported(tmp_path: Path) -> None:
+    x = torch.arange(16) * 2 * torch.pi / 16
+    phase = torch.linspace(0, 6, 20)[:, None, None]
+    waves = torch.sin(x - 2 * torch.pi / 16 * torch.arange(6)[:, None] + phase)
+    mine = Arrays({"u": waves}, low=(0.0,), high=(2 * torch.pi,), fractions=(0.6, 0.2, 0.2))
+    config = OperatorConfig("fno", 8, mine.spec, Window())
+    _, found = train_operator(mine, tmp_path, config, SETTINGS)
+    assert found.one.n == 4
+    assert len(report_rollout(load_operator(tmp_path), mine, tmp_path).t) == 5
 
 
 def test_names_that_do_not_exist_are_refused(source: Stored) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from isocline._core import files
-from isocline.datasets import Stored
+from isocline.datasets import FileSource, Stored
 from isocline.datasets.fields import Window
 from isocline.operators import Audit, audit
 from isocline.recipes.operator.store import TrainedOperator
@@ -21,7 +21,7 @@ FRAMES = 32  # of the rollout
 
 
 def report_audit(
-    stored: TrainedOperator, data: str | Path | Stored, out: str | Path, *, cases: int = 16, split: str = "test"
+    stored: TrainedOperator, data: str | Path | FileSource, out: str | Path, *, cases: int = 16, split: str = "test"
 ) -> Audit:
     """Audit a model on cases of a split; write ``audit.json`` and ``audit.png``.
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from isocline._core import files
 from isocline._core.errors import require
 from isocline._core.estimate import Estimate
-from isocline.datasets import Stored
+from isocline.datasets import FileSource, Stored
 from isocline.datasets.fields import Batch, Window
 from isocline.metrics import (
     band_errors,
@@ -83,7 +83,7 @@ class RolloutReport:
 
 def report_rollout(
     stored: TrainedOperator,
-    data: str | Path | Stored,
+    data: str | Path | FileSource,
     out: str | Path,
     *,
     steps: int | None = None,
@@ -94,7 +94,7 @@ def report_rollout(
 
     Args:
         stored: the model.
-        data: a stored data set, or its folder.
+        data: a data set (`Stored`, `Arrays`, `pdebench`, ...), or a folder that `Stored` opens.
         out: where the files go.
         steps: frames; all that are stored without it.
         cases: how many cases, at least two.

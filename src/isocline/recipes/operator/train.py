@@ -16,7 +16,7 @@ from isocline._core import files
 from isocline._core.errors import Mismatch, NotFinite, require
 from isocline._core.estimate import Budget, Estimate
 from isocline._core.stream import Stream
-from isocline.datasets import Stored
+from isocline.datasets import FileSource, Stored
 from isocline.datasets.fields import Window
 from isocline.metrics import mean_estimate, relative_error
 from isocline.objectives.fields import mean_square, relative_l2
@@ -86,7 +86,7 @@ class CaseErrors:
 
 
 def train_operator(
-    data: str | Path | Stored,
+    data: str | Path | FileSource,
     out: str | Path,
     config: OperatorConfig,
     settings: Settings,
@@ -99,7 +99,7 @@ def train_operator(
     """Train, measure and save an operator; continue where `out` holds an unfinished training.
 
     Args:
-        data: a stored data set, or its folder.
+        data: a data set (`Stored`, `Arrays`, `pdebench`, ...), or a folder that `Stored` opens.
         out: folder for checkpoints, ``operator.safetensors`` and ``operator.json``.
         config: what is trained.
         settings: how long and how fast.
@@ -155,7 +155,7 @@ def refuse_another(out: Path, config: OperatorConfig, strategy: Strategy) -> Non
         raise Mismatch(f"{out} holds a training with another {', '.join(parts)}; choose another folder with --out")
 
 
-def set_normaliser(model: OperatorModel, source: Stored, settings: Settings) -> None:
+def set_normaliser(model: OperatorModel, source: FileSource, settings: Settings) -> None:
     """Give a model the means and spreads of the training split."""
     window = Window(max(model.window.past, 1), 1, model.window.stride) if model.window.past else model.window
     drawn = (
@@ -166,7 +166,7 @@ def set_normaliser(model: OperatorModel, source: Stored, settings: Settings) -> 
     base.normaliser.load_state_dict(Normaliser.of(source.spec, drawn).state_dict())
 
 
-def measure(model: OperatorModel, source: Stored, batch_size: int = 16, split: str = "valid") -> CaseErrors:
+def measure(model: OperatorModel, source: FileSource, batch_size: int = 16, split: str = "valid") -> CaseErrors:
     """Return errors on the cases of a split: of one window and of a rollout over all frames.
 
     Raises:
@@ -199,7 +199,7 @@ def frames_after(window: Window, times: int) -> int:
     return (times - 1) // window.stride + 1 - window.past
 
 
-def seconds_a_query(model: OperatorModel, source: Stored, repeats: int = 5) -> float:
+def seconds_a_query(model: OperatorModel, source: FileSource, repeats: int = 5) -> float:
     """Return the median seconds of one case: one window, or a rollout over all frames."""
     steady = model.window.past == 0
     frames = frames_after(model.window, source.times("valid"))

@@ -175,7 +175,7 @@ def error_picture(found: RolloutReport) -> Figure:
     for threshold, time in found.correlation_time.items():
         axes.axvline(time.value, color=ACCENT, lw=0.8, ls=":" if threshold < 0.9 else "--")
         left = threshold == max(found.correlation_time)
-        how = {"ha": "right" if left else "left", "color": ACCENT, "fontsize": 8}
+        how: dict[str, Any] = {"ha": "right" if left else "left", "color": ACCENT, "fontsize": 8}
         axes.text(time.value, 1.01, f" corr. {threshold:g} ", transform=axes.get_xaxis_transform(), **how)
     axes.set(xlabel="time after the given frames", ylabel="relative L2 error", yscale="log")
     axes.legend(frameon=False, fontsize=9)

@@ -3,11 +3,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from isocline._core.errors import Mismatch, NotFinite
 from isocline._core.estimate import Budget
 from isocline._core.stream import Stream
+from isocline.datasets import Buffer, PoolSource, Reservoir
 from isocline.datasets.fields import Batch, FieldSpec, Window
+from isocline.datasets.simulators import Burgers1D
 from isocline.metrics import relative_error
 from isocline.objectives.fields import mean_square
 from isocline.operators import GridModel, Normaliser, Pushforward, Unrolled, fit, rollout
@@ -68,3 +71,16 @@ def test_a_nan_stops_with_its_place(tmp_path: Path) -> None:
 
     with pytest.raises(NotFinite, match=r"step 3; the batch holds \d+ of \d+ values"):
         fit(model(), Broken(spec()), SETTINGS, tmp_path)
+
+
+@pytest.mark.slow
+def test_a_model_is_trained_on_a_stream(tmp_path: Path) -> None:
+    simulator, strategy = Burgers1D(32, 6, low=0.02, high=0.05, steps=50), Pushforward(1)
+    window = strategy.window(Window())
+    with PoolSource(simulator, Buffer(Reservoir(256, 16)), window, cases=60, batch=4) as source:
+        network = GridModel(lambda a, b, _: nn.Conv1d(a, b, 3, padding=1), simulator.spec, Window())
+        settings = replace(SETTINGS, steps=40, batch=8)
+        fitted = fit(network, source, settings, tmp_path, strategy=strategy, objective=mean_square)
+    losses = [loss for _, loss in fitted.trained.losses]
+    assert losses[-1] < losses[0]
+    assert fitted.trained.steps == 40

@@ -216,7 +216,7 @@ class WellWriter:
         self.done.add(k)
 
     def every_frame(self, fields: Mapping[str, Tensor]) -> None:
-        """Write all frames of the fields that vary; much faster than one by one where frames are small."""
+        """Write all frames of the fields that vary; at once."""
         for f in self.spec.varying:
             self._data(f)[...] = self._checked(fields[f.name], f, slice(None))
         self.check()

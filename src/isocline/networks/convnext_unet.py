@@ -1,4 +1,4 @@
-r"""A U-Net of ConvNeXt blocks (Liu et al., arXiv 2201.03545), the strongest baseline of The Well (Ohana et al., arXiv 2412.00568).
+r"""A U-Net of ConvNeXt blocks (Liu et al., arXiv 2201.03545), a baseline of The Well (Ohana et al., arXiv 2412.00568).
 
     y = x + gamma W_2 gelu(W_1 shift(norm(D x), c))
 
@@ -15,8 +15,7 @@ from torch import Tensor, nn
 
 from isocline._core.errors import require
 from isocline._core.registry import Method
-from isocline.networks.grid import Embedding, Shift, Stage, conv, doubled, halved, require_divisible
-from isocline.networks.grid_unet import embedded
+from isocline.networks.grid import Embedding, Shift, Stage, UShaped, conv, doubled, halved
 
 METHOD = Method(
     "convnext-unet",
@@ -32,7 +31,7 @@ SCALE = 1e-6  # where gamma starts
 
 
 @METHOD.variant()
-class ConvNeXtUNet(nn.Module):
+class ConvNeXtUNet(UShaped):
     """Maps fields on a grid to fields on the same grid.
 
     Args:
@@ -90,21 +89,6 @@ class ConvNeXtUNet(nn.Module):
         self.join = nn.ModuleList(conv(axes, 2 * w, w, 1, periodic=False) for w in widths[:-1])
         self.up = nn.ModuleList(stage(w) for w in widths[:-1])
         self.last = nn.Sequential(ChannelNorm(width), conv(axes, width, outputs, 3, periodic=periodic))
-
-    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Return ``(B, outputs, *S)`` for x ``(B, inputs, *S)`` and a condition (B, conditions)."""
-        require_divisible(x.shape[2:], 2 ** (self.levels - 1), "this U-Net", self.least)
-        told = embedded(self.embed, condition, self.conditions)
-        h, left = self.first(x), []
-        for level, stage in enumerate(self.down):
-            h = self.coarser[level - 1](h) if level else h
-            h = stage(h, told)
-            left.append(h)
-        for level in reversed(range(self.levels - 1)):
-            h = self.join[level](torch.cat([self.finer[level](h), left[level]], 1))
-            h = self.up[level](h, told)
-        found: Tensor = self.last(h)
-        return found
 
 
 class ConvNeXtBlock(nn.Module):

@@ -1,8 +1,8 @@
 r"""A few frequencies of a grid by matrices instead of the FFT.
 
 With m frequencies of n points a transform is a product with an n x m matrix, n m multiplications a line; the FFT takes about
-n log n whatever m is, and brings all n frequencies to and from memory. For the few frequencies that Fourier layers keep, the
-products are faster, and they need no copies to cut and pad. The frequencies of an axis are those of `isocline.networks.fno`:
+n log n whatever m is, and brings all n frequencies to and from memory. For the few frequencies that Fourier layers keep, products
+of matrices need no copies to cut and pad. The frequencies of an axis are those of `isocline.networks.fno`:
 0, 1, ..., m - 1, -(m - 1), ..., -1, and of the last axis of a real transform 0, ..., m - 1.
 """
 

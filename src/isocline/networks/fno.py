@@ -37,7 +37,7 @@ METHOD = Method(
 )
 
 
-FEW = 32  # frequencies an axis up to which matrices are faster than the FFT; see `isocline.networks.dft`
+FEW = 32  # frequencies an axis up to which matrices are used instead of the FFT; see `isocline.networks.dft`
 
 
 def spectral_product(x: Tensor, weight: Tensor, modes: Sequence[int]) -> Tensor:
@@ -239,7 +239,7 @@ def pointwise(axes: int) -> Callable[..., nn.Module]:
 
 
 class _AtPoints(nn.Module):
-    """The forward pass of a convolution of kernel size 1 as one product of matrices for each function, which is faster."""
+    """The forward pass of a convolution of kernel size 1 as one product of matrices for each function."""
 
     weight: Tensor
     bias: Tensor | None

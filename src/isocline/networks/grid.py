@@ -96,3 +96,51 @@ def require_divisible(sizes: Sequence[int], factor: int, what: str, least: int =
     require(fits, f"{what} halves the grid {times} times, so {tuple(sizes)} must be multiples of {factor}")
     enough = min(sizes) // factor >= least
     require(enough, f"{what} leaves less than {least} points of {tuple(sizes)}; use fewer levels")
+
+
+class UShaped(nn.Module):
+    """The pass of a U-Net: down through coarser and coarser grids, up again beside what left each level on the way down.
+
+    A subclass makes the modules: `first`, a stage for each level in `down`, `coarser` and `finer` between levels, `join` for what
+    meets on the way up, a stage for each level but the coarsest in `up`, and `last`; `embed` where there is a condition.
+    """
+
+    levels: int
+    conditions: int
+    least: int = 1  # points an axis of the coarsest grid
+    embed: nn.Module | None
+    first: nn.Module
+    down: nn.ModuleList
+    coarser: nn.ModuleList
+    finer: nn.ModuleList
+    join: nn.ModuleList
+    up: nn.ModuleList
+    last: nn.Module
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Return ``(B, outputs, *S)`` for x ``(B, inputs, *S)`` and a condition (B, conditions)."""
+        require_divisible(x.shape[2:], 2 ** (self.levels - 1), "this U-Net", self.least)
+        told = embedded(self.embed, condition, self.conditions)
+        h, left = self.first(x), []
+        for level, stage in enumerate(self.down):
+            h = stage(self.coarser[level - 1](h) if level else h, told)
+            left.append(h)
+        for level in reversed(range(self.levels - 1)):
+            h = self.join[level](torch.cat([self.finer[level](h), left[level]], 1))
+            h = self.up[level](h, told)
+        found: Tensor = self.last(h)
+        return found
+
+
+def embedded(embed: nn.Module | None, condition: Tensor | None, conditions: int) -> Tensor | None:
+    """Return the features of a condition, None where there is none.
+
+    Raises:
+        InvalidInput: the condition has another length than the network was made for.
+    """
+    given = 0 if condition is None else condition.shape[1]
+    require(given == conditions, f"this network takes a condition of {conditions} numbers, got {given}")
+    if embed is None or condition is None:
+        return None
+    found: Tensor = embed(condition)
+    return found

@@ -11,14 +11,13 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-import torch
 from torch import Tensor, nn
 
 from isocline._core.errors import require
-from isocline.networks.grid import Embedding, Shift, Stage, conv, doubled, halved, require_divisible
+from isocline.networks.grid import Embedding, Shift, Stage, UShaped, conv, doubled, halved
 
 
-class GridUNet(nn.Module):
+class GridUNet(UShaped):
     """Maps fields on a grid to fields on the same grid.
 
     Args:
@@ -38,6 +37,7 @@ class GridUNet(nn.Module):
     Source: arXiv 1505.04597.
 
     Examples:
+        >>> import torch
         >>> GridUNet(3, 1, 1, width=8)(torch.zeros(2, 3, 64)).shape
         torch.Size([2, 1, 64])
     """
@@ -59,7 +59,7 @@ class GridUNet(nn.Module):
         require(1 <= axes <= 3, f"a grid has 1 to 3 axes, got {axes}")
         require(width % groups == 0, f"the width {width} is no multiple of {groups} groups")
         require(min(inputs, outputs, levels, blocks) >= 1, "a U-Net needs channels, levels and blocks of at least 1")
-        self.axes, self.levels, self.conditions = axes, levels, conditions
+        self.levels, self.conditions = levels, conditions
         widths = [width * min(2**k, 4) for k in range(levels)]
         told = 4 * width if conditions else 0
         self.embed = Embedding(conditions, told) if conditions else None
@@ -72,23 +72,10 @@ class GridUNet(nn.Module):
         self.coarser = nn.ModuleList(halved(axes, a, b) for a, b in pairwise(widths))
         self.finer = nn.ModuleList(doubled(axes, b, a) for a, b in pairwise(widths))
         self.up = nn.ModuleList(Stage(block(2 * w if k == 0 else w, w) for k in range(blocks)) for w in widths[:-1])
-        self.norm = nn.GroupNorm(groups, width)
-        self.last = conv(axes, width, outputs, 3, periodic=periodic)
-
-    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Return ``(B, outputs, *S)`` for x ``(B, inputs, *S)`` and a condition (B, conditions)."""
-        require_divisible(x.shape[2:], 2 ** (self.levels - 1), "this U-Net")
-        told = embedded(self.embed, condition, self.conditions)
-        h, left = self.first(x), []
-        for level, stage in enumerate(self.down):
-            h = self.coarser[level - 1](h) if level else h
-            h = stage(h, told)
-            left.append(h)
-        for level in reversed(range(self.levels - 1)):
-            h = torch.cat([self.finer[level](h), left[level]], 1)
-            h = self.up[level](h, told)
-        found: Tensor = self.last(nn.functional.gelu(self.norm(h)))
-        return found
+        self.join = nn.ModuleList(nn.Identity() for _ in widths[:-1])
+        self.last = nn.Sequential(
+            nn.GroupNorm(groups, width), nn.GELU(), conv(axes, width, outputs, 3, periodic=periodic)
+        )
 
 
 class ResidualBlock(nn.Module):
@@ -117,17 +104,3 @@ class ResidualBlock(nn.Module):
         h = self.conv2(nn.functional.gelu(self.shift(self.norm2(h), condition)))
         found: Tensor = h + self.straight(x)
         return found
-
-
-def embedded(embed: nn.Module | None, condition: Tensor | None, conditions: int) -> Tensor | None:
-    """Return the features of a condition, None where there is none.
-
-    Raises:
-        InvalidInput: the condition has another length than the network was made for.
-    """
-    given = 0 if condition is None else condition.shape[1]
-    require(given == conditions, f"this network takes a condition of {conditions} numbers, got {given}")
-    if embed is None or condition is None:
-        return None
-    found: Tensor = embed(condition)
-    return found

@@ -9,10 +9,7 @@ data: comparing with an over-resolved solver makes any surrogate look fast (McGr
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-
-import torch
 
 from isocline._core.errors import require
 
@@ -102,9 +99,3 @@ class Ledger:
         """Return it as plain data; what is infinite or unknown is None."""
         known = self.break_even if self.break_even not in (None, math.inf) else None
         return {**asdict(self), "speedup_at_equal_error": self.speedup, "break_even_queries": known, "text": self.text}
-
-
-def seconds_of(runs: Sequence[float]) -> float:
-    """Return the median of several timings."""
-    require(len(runs) > 0, "a time needs at least one run")
-    return float(torch.tensor(list(runs), dtype=torch.float64).median())

@@ -1,4 +1,5 @@
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -55,12 +56,6 @@ def test_every_network_trains_is_stored_and_predicts_the_same(network: str, sour
     assert found.frames == 7
     assert found.one.value < found.far.value
     assert found.lost == 0
-
-
-def test_training_helps(source: Stored, tmp_path: Path) -> None:
-    short = train_operator(source, tmp_path / "short", config(source), replace(SETTINGS, steps=1))[1]
-    longer = train_operator(source, tmp_path / "longer", config(source), replace(SETTINGS, steps=100))[1]
-    assert longer.one.value < 0.6 * short.one.value
 
 
 def test_a_refiner_is_trained_and_stored(source: Stored, tmp_path: Path) -> None:
@@ -155,6 +150,10 @@ def test_arrays_of_ones_own_are_trained_on_and_reported(tmp_path: Path) -> None:
     mine = Arrays({"u": waves}, low=(0.0,), high=(2 * torch.pi,), fractions=(0.6, 0.2, 0.2))
     config = OperatorConfig("fno", 8, mine.spec, Window())
     _, found = train_operator(mine, tmp_path, config, SETTINGS)
+    kept = 2 * math.sin(
+        math.pi / 16
+    )  # the error of keeping the last frame: a wave is shifted by a sixteenth of its length
+    assert found.one.high < 0.5 * kept
     assert found.one.n == 4
     assert len(report_rollout(load_operator(tmp_path), mine, tmp_path).t) == 5
 

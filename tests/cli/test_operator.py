@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from isocline.cli.app import app
@@ -84,3 +85,22 @@ def test_simulators_are_listed_with_their_equations() -> None:
     done = RUN.invoke(app, ["data", "simulators"])
     assert done.exit_code == 0
     assert "u_t + u u_x + u_xx + nu u_xxxx = 0" in done.output
+
+
+def test_a_file_of_pdebench(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    x = torch.arange(32) / 32
+    t = 0.1 * torch.arange(5)
+    phase = torch.rand(20, 1, 1, generator=torch.Generator().manual_seed(0))
+    with h5py.File(tmp_path / "waves.hdf5", "w") as file:
+        file["tensor"] = torch.sin(2 * torch.pi * (x - t[:, None] + phase)).numpy()
+        file["x-coordinate"], file["t-coordinate"] = x.numpy(), t.numpy()
+    out, path = str(tmp_path / "run"), str(tmp_path / "waves.hdf5")
+    how = ["--model", "fno", "--width", "8", "--steps", "5", "--batch", "4", "--out", out]
+    done = RUN.invoke(app, ["operator", "train", path, *how])
+    assert done.exit_code == 1
+    assert "give the boundary" in str(done.exception)
+    done = RUN.invoke(app, ["operator", "train", path, *how, "--boundary", "periodic"])
+    assert done.exit_code == 0, done.output
+    done = RUN.invoke(app, ["operator", "rollout", out, path, "--boundary", "periodic", "--json"])
+    assert len(json.loads(done.output)["relative_l2"]) == 4

@@ -12,7 +12,7 @@ import torch
 
 from isocline._core.errors import BadFile, DataMissing, InvalidInput, Mismatch, NotFinite
 from isocline._core.stream import Stream
-from isocline.datasets import Arrays, FieldSpec, Window, pdearena, pdebench
+from isocline.datasets import Arrays, FieldSpec, Window, open_data, pdearena, pdebench
 
 h5py = pytest.importorskip("h5py")
 RNG = np.random.default_rng(0)
@@ -255,3 +255,26 @@ def test_arrays_that_do_not_fit(changes: dict[str, Any], says: str) -> None:
     given = {"values": {"u": torch.zeros(4, 3, 8)}, "low": (0.0,), "high": (1.0,), **changes}
     with pytest.raises(InvalidInput, match=says):
         Arrays(**given)
+
+
+def test_a_path_says_what_it_is(tmp_path: Path) -> None:
+    bench = open_data(write(tmp_path / "1D_Burgers.hdf5", burgers()), "periodic")
+    assert (bench.spec.name, bench.spec.boundary, bench.cases("train")) == ("1D_Burgers", ("periodic",), 8)
+    (tmp_path / "arena").mkdir()
+    for split in ("train", "valid"):
+        write(tmp_path / "arena" / f"smoke_{split}.h5", smoke(split))
+    arena = open_data(tmp_path / "arena", "wall")
+    assert (arena.splits, arena.spec.boundary) == (("train", "valid"), ("wall", "wall"))
+    assert open_data(tmp_path / "arena" / "smoke_valid.h5", "wall").splits == ("valid",)
+
+
+def test_a_path_that_says_too_little(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.hdf5", burgers())
+    with pytest.raises(InvalidInput, match="does not say how its axes end; give the boundary: periodic, wall, open"):
+        open_data(path)
+    with pytest.raises(InvalidInput, match="no boundary 'round'"):
+        open_data(path, "round")
+    with pytest.raises(BadFile, match="has no group train, valid, test; give files of PDEBench one by one"):
+        open_data(tmp_path, "periodic")
+    with pytest.raises(DataMissing, match="there is no data set in"):
+        open_data(tmp_path / "nothing")

@@ -17,7 +17,9 @@ from isocline.networks.tucker import (
     TuckerConv,
     TuckerKernel,
     TuckerLinear,
+    TuckerSpectralConv,
     compress,
+    factorised_fno,
     random_start,
     to_dense,
     to_small_convolutions,
@@ -276,3 +278,23 @@ def test_the_training_loop_logs_it(tmp_path: Path) -> None:
 def test_runs_in_onnx(export: Any, tmp_path: Path) -> None:
     model, x = export(random_start(network(), 0.25, rng=0)), torch.randn(2, 3, 8, 8)
     close(run_onnx(model, x, tmp_path / "model.onnx"), model(x).detach(), 1e-5)
+
+
+def test_a_factorised_operator_is_smaller_and_learns() -> None:
+    torch.manual_seed(0)
+    net = factorised_fno(1, 1, (4,), width=16, depth=2, rank=0.25)
+    kernels = [m.kernel for m in net.modules() if isinstance(m, TuckerSpectralConv)]
+    assert [k.ranks for k in kernels] == [(4, 4)] * 2
+    x = torch.randn(8, 1, 32)
+    assert torch.allclose(net(x), to_dense(net)(x), atol=1e-5)
+    torch.manual_seed(0)
+    again = factorised_fno(1, 1, (4,), width=16, depth=2, rank=0.25)
+    assert torch.equal(net(x), again(x))
+    smooth = torch.fft.irfft(torch.fft.rfft(x)[..., :4], n=32)  # the low frequencies
+    adam = torch.optim.Adam(net.parameters(), 1e-2)
+    for _ in range(100):
+        loss = (net(x) - smooth).square().mean() / smooth.square().mean()
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+    assert loss.item() < 0.05

@@ -14,7 +14,16 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Train a surrogate on stored simulations, roll it out, audit it.", no_args_is_help=True)
 Data = Annotated[
-    Path, typer.Argument(help="A folder written by `isocline data generate`, or one of The Well's layout.")
+    Path,
+    typer.Argument(
+        help="A folder written by `isocline data generate` or of The Well's layout, or files of PDEBench or PDEArena."
+    ),
+]
+Boundary = Annotated[
+    Optional[str],  # noqa: UP045 - typer reads this form on Python 3.10
+    typer.Option(
+        help="How all axes end: periodic, wall or open. The Well's files say it, those of PDEBench and PDEArena do not."
+    ),
 ]
 Run = Annotated[Path, typer.Argument(help="A folder written by `isocline operator train`.")]
 Out = Annotated[
@@ -28,7 +37,9 @@ AsJSON = Annotated[bool, typer.Option("--json", help="Print the figures as JSON.
 def train(
     data: Data,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of checkpoints and result.")] = Path("runs/operator"),
-    model: Annotated[str, typer.Option(help="unet, convnext, fno or t1.")] = "unet",
+    model: Annotated[
+        str, typer.Option(help="unet, convnext, fno, tfno (factorised), t1, or deepcfd for steady flows.")
+    ] = "unet",
     width: Annotated[int, typer.Option(help="Channels inside.", min=1)] = 32,
     strategy: Annotated[
         Optional[str],  # noqa: UP045
@@ -52,6 +63,7 @@ def train(
     checkpoint_every: Annotated[int, typer.Option(help="Updates between checkpoints.", min=1)] = 200,
     devices: Annotated[int, typer.Option(help="GPUs, or processes where there are none.", min=1)] = 1,
     precision: Annotated[str, typer.Option(help="32-true, bf16-mixed or 16-mixed.")] = "32-true",
+    boundary: Boundary = None,
     as_json: AsJSON = False,
 ) -> None:
     """Train a surrogate. Run it again to resume.
@@ -62,12 +74,12 @@ def train(
     Example: `isocline operator train ks/ --model unet --strategy pushforward --out runs/ks`
     """
     from isocline._core.estimate import Budget
-    from isocline.datasets import Stored
+    from isocline.datasets import open_data
     from isocline.datasets.fields import Window
     from isocline.recipes.operator import OperatorConfig, strategy_of, train_operator
     from isocline.training import Settings, launched
 
-    source = Stored(data)
+    source = open_data(data, boundary)
     steady = source.spec.times == 1
     window = Window(0 if steady else past, future, stride)
     how = "state" if window.past == 0 else "difference"
@@ -115,6 +127,7 @@ def rollout(
     steps: Annotated[Optional[int], typer.Option(help="Frames; all that are stored by default.", min=1)] = None,  # noqa: UP045
     cases: Annotated[int, typer.Option(help="How many cases.", min=2)] = 32,
     split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
+    boundary: Boundary = None,
     out: Out = None,
     as_json: AsJSON = False,
 ) -> None:
@@ -124,10 +137,11 @@ def rollout(
 
     Example: `isocline operator rollout runs/ks ks/`
     """
+    from isocline.datasets import open_data
     from isocline.recipes.operator import load_operator, report_rollout
 
     where = out or run
-    found = report_rollout(load_operator(run), data, where, steps=steps, cases=cases, split=split)
+    found = report_rollout(load_operator(run), open_data(data, boundary), where, steps=steps, cases=cases, split=split)
     if as_json:
         typer.echo(json.dumps(found.as_dict()))
         return
@@ -153,6 +167,7 @@ def audit(
     data: Data,
     cases: Annotated[int, typer.Option(help="How many cases.", min=2)] = 16,
     split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
+    boundary: Boundary = None,
     out: Out = None,
     as_json: AsJSON = False,
 ) -> None:
@@ -162,10 +177,11 @@ def audit(
 
     Example: `isocline operator audit runs/ks ks/`
     """
+    from isocline.datasets import open_data
     from isocline.recipes.operator import audit_as_dict, load_operator, report_audit
 
     where = out or run
-    found = report_audit(load_operator(run), data, where, cases=cases, split=split)
+    found = report_audit(load_operator(run), open_data(data, boundary), where, cases=cases, split=split)
     if as_json:
         typer.echo(json.dumps(audit_as_dict(found)))
         return

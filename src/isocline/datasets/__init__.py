@@ -17,6 +17,7 @@ from isocline.datasets.graphs import (
 )
 from isocline.datasets.images import Images, Shuffled
 from isocline.datasets.mnist import load_mnist5k
+from isocline.datasets.opened import open_data
 from isocline.datasets.ou_switching import ou_switching
 from isocline.datasets.packaged_series import (
     arrow_head,
@@ -84,6 +85,7 @@ __all__ = [
     "load_mnist5k",
     "load_wordnet",
     "nearest_neighbours",
+    "open_data",
     "ou_switching",
     "pdearena",
     "pdebench",

@@ -4,6 +4,7 @@ from isocline.networks.tucker.compress import compress, random_start, to_dense, 
 from isocline.networks.tucker.compression import Compression, LayerCompression, with_compression
 from isocline.networks.tucker.kernel import TuckerKernel
 from isocline.networks.tucker.layers import TuckerConv, TuckerLayer, TuckerLinear, TuckerSpectralConv
+from isocline.networks.tucker.operator import factorised_fno
 
 __all__ = [
     "Compression",
@@ -14,6 +15,7 @@ __all__ = [
     "TuckerLinear",
     "TuckerSpectralConv",
     "compress",
+    "factorised_fno",
     "random_start",
     "to_dense",
     "to_small_convolutions",

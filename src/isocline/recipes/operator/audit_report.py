@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from isocline._core import files
-from isocline.datasets import FileSource, Stored
+from isocline.datasets import FileSource, open_data
 from isocline.datasets.fields import Window
 from isocline.operators import Audit, audit
 from isocline.recipes.operator.store import TrainedOperator
@@ -29,7 +29,7 @@ def report_audit(
         InvalidInput: an axis is not periodic, or there is one case only.
         Mismatch: the data have other fields.
     """
-    source = Stored(data) if isinstance(data, (str, Path)) else data
+    source = open_data(data) if isinstance(data, (str, Path)) else data
     stored.model.spec.require_same_fields(source.spec)
     window = stored.model.window
     most = frames_after(window, source.times(split))

@@ -13,7 +13,7 @@ from torch import Tensor
 from isocline._core import files
 from isocline._core.errors import require
 from isocline._core.estimate import Estimate
-from isocline.datasets import FileSource, Stored
+from isocline.datasets import FileSource, open_data
 from isocline.datasets.fields import Batch, Window
 from isocline.metrics import (
     band_errors,
@@ -94,7 +94,7 @@ def report_rollout(
 
     Args:
         stored: the model.
-        data: a data set (`Stored`, `Arrays`, `pdebench`, ...), or a folder that `Stored` opens.
+        data: a data set (`Stored`, `Arrays`, `pdebench`, ...), or a path that `open_data` opens.
         out: where the files go.
         steps: frames; all that are stored without it.
         cases: how many cases, at least two.
@@ -104,7 +104,7 @@ def report_rollout(
         InvalidInput: too few cases or frames.
         Mismatch: the data have other fields.
     """
-    source = Stored(data) if isinstance(data, (str, Path)) else data
+    source = open_data(data) if isinstance(data, (str, Path)) else data
     model, out = stored.model, files.ensure_folder(out)
     model.spec.require_same_fields(source.spec)
     window = model.window

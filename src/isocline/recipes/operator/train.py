@@ -16,7 +16,7 @@ from isocline._core import files
 from isocline._core.errors import Mismatch, NotFinite, require
 from isocline._core.estimate import Budget, Estimate
 from isocline._core.stream import Stream
-from isocline.datasets import FileSource, Stored
+from isocline.datasets import FileSource, open_data
 from isocline.datasets.fields import Window
 from isocline.metrics import mean_estimate, relative_error
 from isocline.objectives.fields import mean_square, relative_l2
@@ -99,7 +99,7 @@ def train_operator(
     """Train, measure and save an operator; continue where `out` holds an unfinished training.
 
     Args:
-        data: a data set (`Stored`, `Arrays`, `pdebench`, ...), or a folder that `Stored` opens.
+        data: a data set (`Stored`, `Arrays`, `pdebench`, ...), or a path that `open_data` opens.
         out: folder for checkpoints, ``operator.safetensors`` and ``operator.json``.
         config: what is trained.
         settings: how long and how fast.
@@ -111,7 +111,7 @@ def train_operator(
     Raises:
         Mismatch: the data or the folder belong to something else.
     """
-    source = Stored(data) if isinstance(data, (str, Path)) else data
+    source = open_data(data) if isinstance(data, (str, Path)) else data
     out = files.ensure_folder(out)
     strategy = strategy or (Refine() if config.refinement else OneStep())
     with torch.random.fork_rng():

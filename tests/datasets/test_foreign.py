@@ -278,3 +278,35 @@ def test_a_path_that_says_too_little(tmp_path: Path) -> None:
         open_data(tmp_path, "periodic")
     with pytest.raises(DataMissing, match="there is no data set in"):
         open_data(tmp_path / "nothing")
+
+
+def several_resolutions() -> dict[str, Any]:
+    return {"train/pde_5-8": RNG.normal(size=(3, 5, 8)), "train/pde_5-4": RNG.normal(size=(3, 5, 4))}
+
+
+def test_series_at_several_resolutions(tmp_path: Path) -> None:
+    values = {**several_resolutions(), "train/alpha": RNG.uniform(size=3), "train/beta": np.zeros(3)}
+    path = write(tmp_path / "CE_train_E2.h5", values)
+    with h5py.File(path, "a") as file:
+        for n in (8, 4):
+            about = file[f"train/pde_5-{n}"].attrs
+            about["tmin"], about["tmax"], about["x"] = 0.0, 4.0, np.linspace(0, 16, n)
+    fine, coarse = (pdearena({"train": path}, boundary="periodic", points=n) for n in (None, 4))
+    assert (fine.spec.resolution, coarse.spec.resolution, fine.spec.dt) == ((8,), (4,), 1.0)
+    assert [p.name for p in fine.spec.parameters] == ["alpha", "beta"]
+    found = coarse.batch([2], [1], Window(1, 1))
+    assert torch.equal(found.x[0, 0, :, 0], torch.from_numpy(values["train/pde_5-4"][2, 1]).float())
+    assert float(found.parameters[0, 0]) == pytest.approx(values["train/alpha"][2])
+    assert found.t.tolist() == [[2.0]]
+    with pytest.raises(InvalidInput, match=r"no series of 5 points, but of \[4, 8\]"):
+        pdearena({"train": path}, boundary="periodic", points=5)
+
+
+def test_points_that_are_not_equidistant_reach_the_ends(tmp_path: Path) -> None:
+    path = write(tmp_path / "WE_train.h5", {"train/pde_5-8": RNG.normal(size=(3, 5, 8))})
+    x = 8 * np.cos(np.pi * (1 - np.arange(8) / 7))
+    with h5py.File(path, "a") as file:
+        about = file["train/pde_5-8"].attrs
+        about["tmin"], about["tmax"], about["x"] = 0.0, 1.0, x
+    spec = pdearena({"train": path}, boundary="wall").spec
+    assert (spec.low[0], spec.high[0]) == pytest.approx((-8, 8))

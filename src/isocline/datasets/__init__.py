@@ -1,11 +1,14 @@
 """Data that ships in packages, read from local files; nothing but `fetch` downloads anything."""
 
+from isocline.datasets.arrays import Arrays
 from isocline.datasets.buffers import FIFO, FIRO, Buffer, Reservoir
+from isocline.datasets.cfdbench import cfdbench
 from isocline.datasets.covariance import Covariance, with_tensor
+from isocline.datasets.deepcfd_files import deepcfd_data
 from isocline.datasets.digits import load_digits
 from isocline.datasets.fashion import load_fashion
 from isocline.datasets.fields import Batch, DataSpec, FieldSpec, Frame, ParameterSpec, Window
-from isocline.datasets.foreign import Arrays, Foreign, pdearena, pdebench
+from isocline.datasets.foreign import Foreign
 from isocline.datasets.generate import generate
 from isocline.datasets.graphs import (
     NodeData,
@@ -29,6 +32,8 @@ from isocline.datasets.packaged_series import (
 )
 from isocline.datasets.packages import PACKAGES, PackageData, data_folder, fetch
 from isocline.datasets.panel import Panel, read_panel
+from isocline.datasets.pdearena import pdearena
+from isocline.datasets.pdebench import pdebench
 from isocline.datasets.series import Series, Split, drop_values
 from isocline.datasets.simulated import Simulated
 from isocline.datasets.statistics import Moments, Statistics
@@ -71,8 +76,10 @@ __all__ = [
     "Window",
     "arrow_head",
     "basic_motions",
+    "cfdbench",
     "contextual_blocks",
     "data_folder",
+    "deepcfd_data",
     "digits_graph",
     "drop_values",
     "fetch",

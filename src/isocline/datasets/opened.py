@@ -8,8 +8,9 @@ from typing import cast, get_args
 
 from isocline._core.errors import BadFile, require
 from isocline.datasets.fields import Boundary
-from isocline.datasets.foreign import pdearena, pdebench
 from isocline.datasets.hdf5 import open_file
+from isocline.datasets.pdearena import pdearena
+from isocline.datasets.pdebench import pdebench
 from isocline.datasets.stored import SPLITS, Stored
 from isocline.datasets.windows import FileSource
 

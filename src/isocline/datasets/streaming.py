@@ -250,7 +250,7 @@ class StreamSource(ABC):
         else:
             raise ProducerLost(
                 f"{self.spec.name}: the producer of case {shard[0]} was lost {RETRIES} times; "
-                "it may need more memory than there is"
+                'it may need more memory than there is, or the script lacks `if __name__ == "__main__":`'
             )
         self._measure(shard, cases)
 

@@ -114,3 +114,26 @@ def test_primitive_and_conserved_are_inverse_and_gamma_is_checked() -> None:
     torch.testing.assert_close(Euler().primitive(Euler().conserved(w)), w, rtol=1e-13, atol=1e-13)
     with pytest.raises(InvalidInput, match="gamma must exceed 1"):
         Euler(1.0)
+
+
+def test_gas_in_free_fall_has_the_speed_of_its_time() -> None:
+    law = Euler(gravity=2.0)
+    w = torch.tensor([1.5, 0.3, 0.0, 1.0], dtype=torch.float64).reshape(1, 4, 1, 1).expand(1, 4, 6, 6)
+    fv = FiniteVolume(law, (1 / 6,) * 2, ("periodic",) * 2)
+    found = law.primitive(fv.advance(law.conserved(w), 0.0, 0.3))
+    expected = torch.tensor([1.5, 0.3, -0.6, 1.0], dtype=torch.float64).reshape(1, 4, 1, 1).expand_as(found)
+    torch.testing.assert_close(found, expected, atol=1e-12, rtol=0)
+
+
+def test_a_column_at_rest_stays_at_second_order() -> None:
+    law, speeds = Euler(gravity=1.0), []
+    for n in (16, 32, 64):
+        y = (torch.arange(n, dtype=torch.float64) + 0.5) / n
+        p = torch.exp(-y).expand(1, 1, 2, n)  # of one temperature
+        w = torch.cat([p, 0 * p, 0 * p, p], 1)
+        fv = FiniteVolume(law, (0.5, 1 / n), ("periodic", "wall"))
+        found = law.primitive(fv.advance(law.conserved(w), 0.0, 0.2))
+        assert float((found[:, 0].mean() - p.mean()).abs()) < 1e-12
+        speeds.append(float(found[0, 2].abs().mean()))
+    assert speeds[0] / speeds[1] > 3
+    assert speeds[1] / speeds[2] > 3

@@ -1,8 +1,9 @@
 r"""The Euler equations of a perfect gas with the HLLC flux.
 
-    d_t (rho, rho v, E) + div (rho v, rho v v + p, (E + p) v) = 0 ,    E = p / (gamma - 1) + rho (v . v) / 2 .
+    d_t (rho, rho v, E) + div (rho v, rho v v + p, (E + p) v) = (0, rho g, rho v . g) ,    E = p / (gamma - 1) + rho (v . v) / 2 .
 
-HLLC (Toro, Spruce and Speares, Shock Waves 4 (1994) 25) restores the contact between the two outer waves S_L and S_R,
+The weight rho g points down the last axis. HLLC (Toro, Spruce and Speares, Shock Waves 4 (1994) 25) restores the contact
+between the two outer waves S_L and S_R,
 
     S* = (p_R - p_L + rho_L v_L (S_L - v_L) - rho_R v_R (S_R - v_R)) / (rho_L (S_L - v_L) - rho_R (S_R - v_R)) ,
 
@@ -30,10 +31,12 @@ class Euler(Law):
     Args:
         gamma: ratio of specific heats.
         d: axes.
+        gravity: the size of g.
     """
 
     gamma: float = 1.4
     d: int = 2
+    gravity: float = 0.0
 
     def __post_init__(self) -> None:
         require(self.d in (1, 2), f"one or two axes, got {self.d}")
@@ -54,6 +57,14 @@ class Euler(Law):
         """Return density, momentum and energy of density, velocity and pressure."""
         rho, v, p = w[:, :1], w[:, 1:-1], w[:, -1:]
         return torch.cat([rho, rho * v, p / (self.gamma - 1) + 0.5 * rho * (v * v).sum(1, keepdim=True)], 1)
+
+    def source(self, w: Tensor) -> Tensor | None:
+        """Return the weight and its power; None without gravity."""
+        if self.gravity == 0:
+            return None
+        weight, falls = -self.gravity * w[:, 0], w[:, self.d]
+        none = torch.zeros_like(weight)
+        return torch.stack([*[none] * self.d, weight, weight * falls], 1)
 
     def sound(self, w: Tensor) -> Tensor:
         """Return ``sqrt(gamma p / rho)``."""

@@ -1,6 +1,6 @@
 r"""Finite volumes for conservation laws on boxes of one or two axes: MUSCL reconstruction and strong-stability-preserving steps.
 
-    d_t U + sum_a d_a F_a(U) = 0 ,    dU_j/dt = -sum_a (F*_{j + e_a / 2} - F*_{j - e_a / 2}) / h_a
+    d_t U + sum_a d_a F_a(U) = S(U) ,    dU_j/dt = S(U_j) - sum_a (F*_{j + e_a / 2} - F*_{j - e_a / 2}) / h_a
 
 U_j is the average over a cell. At faces, primitive variables w are continued from both sides with slopes that are limited,
 
@@ -57,6 +57,10 @@ class Law(ABC):
     def flux(self, left: Tensor, right: Tensor, axis: int) -> Tensor:
         """Return the flux along an axis between primitive states at both sides of faces, ``(n, C, *faces)``."""
 
+    def source(self, w: Tensor) -> Tensor | None:
+        """Return what is added to dU/dt in the cells, from primitive states; None for nothing."""
+        return None
+
 
 @dataclass(frozen=True)
 class FiniteVolume:
@@ -101,7 +105,8 @@ class FiniteVolume:
     def rate(self, u: Tensor) -> Tensor:
         """Return dU/dt of conserved states ``(n, C, *S)``."""
         w = self.law.primitive(u)
-        total = torch.zeros_like(u)
+        source = self.law.source(w)
+        total = torch.zeros_like(u) if source is None else source
         for axis, (h, kind) in enumerate(zip(self.spacing, self.boundary, strict=True)):
             flux = self.law.flux(*faces(extended(w, axis, kind), axis, self.theta), axis)
             total = total - torch.diff(flux, dim=2 + axis) / h

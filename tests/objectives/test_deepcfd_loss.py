@@ -33,8 +33,20 @@ def test_the_pressure_does_not_feel_its_unit() -> None:
     torch.testing.assert_close(FlowLoss.of(1000 * y)(1000 * x, 1000 * y), FlowLoss.of(y)(x, y))
 
 
+def test_each_case_has_its_mean_over_points() -> None:
+    torch.manual_seed(0)
+    y, x = torch.randn(4, 2, 5, 6, 3), torch.randn(4, 2, 5, 6, 3)
+    loss = FlowLoss(torch.tensor([0.5, 2.0, 3.0]))
+    found = loss.per_case(x, y)
+    for b in range(4):
+        whole = loss(x[b].movedim(-1, 1), y[b].movedim(-1, 1))  # of two frames, as two samples
+        torch.testing.assert_close(found[b], whole / (2 * 5 * 6))
+
+
 def test_bad_input_is_refused() -> None:
     with pytest.raises(InvalidInput, match="above zero"):
         FlowLoss(torch.tensor([1.0, 0.0]))
     with pytest.raises(InvalidInput, match="one shape with 3 channels"):
         FlowLoss(torch.ones(3))(torch.zeros(1, 2, 4), torch.zeros(1, 2, 4))
+    with pytest.raises(InvalidInput, match="3 channels at the end"):
+        FlowLoss(torch.ones(3)).per_case(torch.zeros(1, 1, 4, 2), torch.zeros(1, 1, 4, 2))

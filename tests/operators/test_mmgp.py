@@ -137,7 +137,8 @@ def test_shapes_alone_and_fields_alone_do(tmp_path: Path) -> None:
     again = MMGP.load(model.save(tmp_path))
     found = again.predict(MeshRun(family(1000)), rng=1)
     assert list(found) == ["u"]
-    assert torch.equal(found["u"].draws, model.predict(MeshRun(family(1000)), rng=1)["u"].draws)
+    same = model.predict(MeshRun(family(1000)), rng=1)["u"].draws
+    torch.testing.assert_close(found["u"].draws, same, rtol=1e-9, atol=1e-12)  # products may depend on where arrays lie
     assert relative(found["u"].mean, poisson(family(1000), 0.0).fields["u"]) < 0.1
 
 

@@ -6,9 +6,19 @@ from torch import Tensor, nn
 
 from isocline._core.errors import InvalidInput, Mismatch
 from isocline.datasets.fields import Batch, FieldSpec, Window
-from isocline.networks.neural_operator import GNO
+from isocline.networks.neural_operator import GNO, MGNO, spaced_levels
 from isocline.objectives.fields import mean_square
-from isocline.operators import Channels, Normaliser, PointModel, by_case, fit, rollout
+from isocline.operators import (
+    Channels,
+    Normaliser,
+    PointDeepONet,
+    PointLowRank,
+    PointMGNO,
+    PointModel,
+    by_case,
+    fit,
+    rollout,
+)
 from isocline.training import Settings
 from tests.operators.beds import Waves, spec
 
@@ -69,6 +79,31 @@ def test_cases_with_other_points_do_not_see_each_other() -> None:
         )  # fmt: skip
         alone = network(as_points(one, kept[k : k + 1]))
         torch.testing.assert_close(together[k][0].movedim(0, 1), alone)
+
+
+def multipole(inputs: int, outputs: int) -> nn.Module:
+    return PointMGNO(MGNO(1, inputs, outputs, width=8, cycles=2), *spaced_levels(32, 2 * torch.pi, 1), seed=3)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [multipole, lambda a, b: PointLowRank(1, a, b, width=8, depth=2), lambda a, b: PointDeepONet(1, a, b, width=8)],
+)
+def test_the_other_networks_on_points(make) -> None:  # type: ignore[no-untyped-def]
+    torch.manual_seed(0)
+    network, batch = PointModel(make, SOURCE.spec, WINDOW), SOURCE.batch(2, WINDOW)
+    on_grid = network(batch)
+    assert on_grid.shape == batch.target.shape
+    assert float((on_grid - batch.x).detach().std(2).min()) > 1e-4  # what it adds is no constant
+    every = as_points(batch, [torch.arange(32)] * 2)
+    torch.testing.assert_close(network(every), torch.cat([f.movedim(1, 0) for f in on_grid]))
+    kept = [torch.arange(0, 32, 2), torch.arange(1, 30)]
+    together = network(as_points(batch, kept)).split([16, 29])
+    for k in range(2):
+        names = ("x", "y", "t", "dt", "parameters", "constants")
+        one = replace(batch, **{name: getattr(batch, name)[k : k + 1] for name in names})
+        torch.testing.assert_close(network(one), on_grid[k : k + 1])
+        torch.testing.assert_close(network(as_points(one, kept[k : k + 1])), together[k])
 
 
 def test_it_is_trained_and_rolled_out_on_points(tmp_path) -> None:  # type: ignore[no-untyped-def]

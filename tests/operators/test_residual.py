@@ -74,7 +74,7 @@ def test_a_field_or_a_parameter_that_is_missing_is_named() -> None:
     other = replace(batch, spec=replace(batch.spec, parameters=(ParameterSpec("c", 0, 1),)))
     with pytest.raises(InvalidInput, match="parameter k"):
         grid_residual(HEAT, u, other)
-    with pytest.raises(InvalidInput, match="three frames"):
+    with pytest.raises(InvalidInput, match="needs 3 frames"):
         grid_residual(HEAT, u[:, :2], batch)
 
 

@@ -38,7 +38,8 @@ def train(
     data: Data,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of checkpoints and result.")] = Path("runs/operator"),
     model: Annotated[
-        str, typer.Option(help="unet, convnext, fno, tfno (factorised), t1, or deepcfd for steady flows.")
+        str,
+        typer.Option(help="unet, convnext, fno, tfno (factorised), t1, message-passing, or deepcfd for steady flows."),
     ] = "unet",
     width: Annotated[int, typer.Option(help="Channels inside.", min=1)] = 32,
     strategy: Annotated[

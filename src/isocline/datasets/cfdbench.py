@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -67,8 +66,8 @@ def _cases(paths: Sequence[Path], folder: Path, dt: float) -> ArrayCases:
     times, (height, width) = min(len(pair[0]) for pair in fields), grid
     ranges = [ParameterSpec(k, float(v.min()), float(v.max())) for k, v in zip(names, values.T, strict=True)]
     parts = (FieldSpec("velocity", 1), FieldSpec(MASK, varies=False))
-    square: tuple[Any, ...] = (("x", "y"), (0.0, 0.0), (1.0, 1.0), (width, height), ("wall", "wall"))
-    spec = DataSpec(folder.name, parts, *square, times, dt, tuple(ranges))
+    low, high, ends = (0.0, 0.0), (1.0, 1.0), ("wall", "wall")
+    spec = DataSpec(folder.name, parts, ("x", "y"), low, high, (width, height), ends, times, dt, tuple(ranges))  # type: ignore[arg-type]
     lines = [(torch.arange(n, dtype=torch.float64) + 0.5) / n for n in (width, height)]
 
     def read(case: int, frames: slice) -> Tensor:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from isocline._core.errors import require
@@ -24,6 +25,8 @@ class FlowLoss:
 
     Raises:
         InvalidInput: scales that are not above zero, or, when called, fields of another shape.
+
+    `per_case` is what operators train on: ``fit(..., objective=FlowLoss.of(fields).per_case)``.
 
     Source: arXiv 2004.08826.
 
@@ -56,3 +59,16 @@ class FlowLoss:
         gap = (predicted - truth).movedim(1, 0).flatten(1)
         each = [*gap[:-1].square().sum(1), gap[-1].abs().sum()]
         return sum((part / s for part, s in zip(each, self.scale, strict=True)), gap.new_zeros(()))
+
+    def per_case(self, predicted: Tensor, truth: Tensor) -> Tensor:
+        """Return the mean over points, (B,), of frames ``(B, T, *S, C)``: a `isocline.objectives.fields.FieldObjective`.
+
+        Raises:
+            InvalidInput: frames of another shape.
+        """
+        same = predicted.shape == truth.shape and predicted.shape[-1] == len(self.scale)
+        channels, shapes = len(self.scale), f"{tuple(predicted.shape)} and {tuple(truth.shape)}"
+        require(same, f"frames and truth must be of one shape with {channels} channels at the end, got {shapes}")
+        gap = (predicted - truth).flatten(1, -2)
+        each = torch.cat([gap[..., :-1].square(), gap[..., -1:].abs()], -1)
+        return (each / self.scale).sum(-1).mean(1)

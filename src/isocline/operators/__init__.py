@@ -5,10 +5,13 @@ from isocline.operators.conservation import Conserved, Conserving, conserved, pr
 from isocline.operators.fit import Fitted, Source, fit
 from isocline.operators.gaussian_process import GaussianProcess
 from isocline.operators.ledger import Ledger, SolverRun
+from isocline.operators.message_passing import MessagePassing
 from isocline.operators.mmgp import MMGP, FieldModel, Predicted
 from isocline.operators.models import Channels, GridModel, OperatorModel
 from isocline.operators.normaliser import Normaliser
+from isocline.operators.physics import PhysicsInformed
 from isocline.operators.point_model import PointModel, by_case
+from isocline.operators.point_networks import PointDeepONet, PointLowRank, PointMGNO
 from isocline.operators.refiner import Refine, Refiner
 from isocline.operators.resample import at_resolution
 from isocline.operators.residual import drift, grid_residual
@@ -29,10 +32,15 @@ __all__ = [
     "GaussianProcess",
     "GridModel",
     "Ledger",
+    "MessagePassing",
     "Normaliser",
     "OnGrid",
     "OneStep",
     "OperatorModel",
+    "PhysicsInformed",
+    "PointDeepONet",
+    "PointLowRank",
+    "PointMGNO",
     "PointModel",
     "Predicted",
     "Pushforward",

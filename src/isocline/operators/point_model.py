@@ -63,7 +63,7 @@ class PointModel(OperatorModel):
         """Return predicted frames: (sum N, future, C) on points, ``(B, future, *S, C)`` on a grid."""
         require(lead is None, "a model on points predicts its window only")
         self.require_fits(batch)
-        rows, offsets = _Rows(batch), _offsets(batch)
+        rows, offsets = Rows(batch), offsets_of(batch)
         counts = offsets.diff()
         parts = [self.normaliser.fields(rows.x).flatten(1)]
         if rows.constants is not None:
@@ -92,7 +92,7 @@ class PointModel(OperatorModel):
         return (volume / counts.to(places.dtype)).repeat_interleave(counts)
 
 
-class _Rows:
+class Rows:
     """A batch as rows of points, and the way back."""
 
     def __init__(self, batch: Batch) -> None:
@@ -115,7 +115,8 @@ class _Rows:
         return frames.unflatten(0, (self.n, *self.grid)).movedim(-2, 1)
 
 
-def _offsets(batch: Batch) -> Tensor:
+def offsets_of(batch: Batch) -> Tensor:
+    """Return where the rows of each case begin, and the end, (B + 1,)."""
     if batch.offsets is not None:
         return batch.offsets
     points = batch.coordinates[0] if batch.coordinates.ndim == len(batch.spec.axes) + 2 else batch.coordinates

@@ -1,7 +1,8 @@
 r"""How well frames satisfy their equation, on the grid.
 
 Derivatives in space are those of the trigonometric interpolant on periodic axes and central differences of second order on
-others; in time they are central differences, so frames ``1 ... T - 2`` have a residual. It is a diagnostic and, being made of
+others; in time they are central differences, so frames ``1 ... T - 2`` have a residual, or, for equations of first order in time,
+differences at the middles between frames, where fields are means of two frames. It is a diagnostic and, being made of
 differentiable operations, an objective too (Li et al., arXiv 2111.03794). It has the discretisation's own error: compare with that
 of the true frames.
 """
@@ -20,19 +21,23 @@ from isocline.derivatives.spec import Index
 from isocline.equations.spec import EquationSpec
 
 
-def grid_residual(equation: EquationSpec, frames: Tensor, batch: Batch) -> Tensor:
-    """Return the residual of every equation, ``(B, T - 2, *S, equations)``.
+def grid_residual(equation: EquationSpec, frames: Tensor, batch: Batch, *, between: bool = False) -> Tensor:
+    """Return the residual of every equation, ``(B, T - 2, *S, equations)``, or with one time more `between` frames.
 
     Args:
         equation: its fields are scalars, or components of vectors, named as in the data: ``velocity`` has ``velocity_x``, ... .
         frames: ``(B, T, *S, C)``, with constant time steps.
         batch: where they come from: names, coordinates, parameters, time step. Its ``t`` is that of the first frame.
+        between: whether residuals are those at the middles between frames. They determine all frames after the first, as central
+            differences do not; only for first derivatives in time.
 
     Raises:
-        InvalidInput: too few frames, a field or parameter that the data do not have, scattered points.
+        InvalidInput: too few frames, a field or parameter that the data do not have, scattered points, a second derivative in time
+            between frames.
     """
     require(batch.offsets is None, "a residual on the grid needs a grid")
-    require(equation.steady or frames.shape[1] >= 3, f"a residual needs three frames, got {frames.shape[1]}")
+    least = 2 if between else 3
+    require(equation.steady or frames.shape[1] >= least, f"a residual needs {least} frames, got {frames.shape[1]}")
     d = len(batch.spec.axes)
     values = _components(frames, batch)
     missing = [name for name in equation.fields if name not in values]
@@ -40,13 +45,15 @@ def grid_residual(equation: EquationSpec, frames: Tensor, batch: Batch) -> Tenso
     names = [p.name for p in batch.spec.parameters]
     lost = [name for name in equation.parameters if name not in names]
     require(not lost, f"{equation.name} has the parameter {', '.join(lost)}, which the data do not have")
-    inside = slice(None) if equation.steady else slice(1, -1)
+    at_frames = slice(None) if equation.steady else slice(1, -1)
+    halves = between and not equation.steady
     periods = _periods(batch, d)
 
     def read(name: str, index: Index) -> Tensor:
         u, times = values[name], sum(1 for axis in index if axis == d)
-        require(times <= 2, f"{name} is asked for a derivative in time above the second")
-        u = _in_time(u, times, batch.dt)[:, inside]
+        most = 1 if halves else 2
+        require(times <= most, f"{name} is asked for derivative {times} in time; this residual has at most {most}")
+        u = _halfway(u, times, batch.dt) if halves else _in_time(u, times, batch.dt)[:, at_frames]
         for axis in (axis for axis in index if axis != d):
             u = _in_space(u, axis + 2, periods[axis], batch.spec.boundary[axis] == "periodic")
         return u
@@ -56,10 +63,11 @@ def grid_residual(equation: EquationSpec, frames: Tensor, batch: Batch) -> Tenso
     own = batch.coordinates.ndim == d + 2
     q = {axis: batch.coordinates[..., i].unsqueeze(1 if own else 0) for i, axis in enumerate(batch.spec.axes)}
     q = {axis: value if own else value.unsqueeze(0) for axis, value in q.items()}
-    steps = torch.arange(frames.shape[1], dtype=batch.t.dtype, device=frames.device)[inside]
+    steps = torch.arange(frames.shape[1], dtype=batch.t.dtype, device=frames.device)
+    steps = steps[:-1] + 0.5 if halves else steps[at_frames]
     t = (batch.t[:, :1] + batch.dt[:, None] * steps).to(frames.dtype).reshape(len(batch), -1, *ones)
     found = equation.values(read, {**q, "t": t}, p)
-    shape = frames[:, inside, ..., 0].shape
+    shape = (len(frames), len(steps), *frames.shape[2:-1])
     return torch.stack([row.expand(shape) for row in found], -1)
 
 
@@ -113,6 +121,13 @@ def _in_time(u: Tensor, order: int, dt: Tensor) -> Tensor:
         return u
     before, after = u.roll(1, 1), u.roll(-1, 1)
     return (after - before) / (2 * h) if order == 1 else (after - 2 * u + before) / h**2
+
+
+def _halfway(u: Tensor, order: int, dt: Tensor) -> Tensor:
+    """Return means of neighbouring frames, or their difference quotients."""
+    if order == 0:
+        return 0.5 * (u[:, 1:] + u[:, :-1])
+    return u.diff(dim=1) / dt.to(u.dtype).reshape(-1, *[1] * (u.ndim - 1))
 
 
 def drift(invariant: Sequence[float] | Tensor) -> Tensor:

@@ -44,7 +44,7 @@ def config(source: Stored, network: str = "unet", refinement: int = 0) -> Operat
     return OperatorConfig(network, 8, source.spec, Window(), refinement=refinement)
 
 
-@pytest.mark.parametrize("network", ["unet", "convnext", "fno", "t1"])
+@pytest.mark.parametrize("network", ["unet", "convnext", "fno", "tfno", "t1", "message-passing"])
 def test_every_network_trains_is_stored_and_predicts_the_same(network: str, source: Stored, tmp_path: Path) -> None:
     fitted, found = train_operator(source, tmp_path, config(source, network), SETTINGS)
     loaded = load_operator(tmp_path)
@@ -65,6 +65,8 @@ def test_a_refiner_is_trained_and_stored(source: Stored, tmp_path: Path) -> None
     assert model.steps == 2
     with pytest.raises(InvalidInput, match="takes no condition"):
         config(source, "fno", 2).build()
+    with pytest.raises(InvalidInput, match="message-passing predicts differences"):
+        config(source, "message-passing", 2).build()
 
 
 def test_interrupted_training_goes_on_to_the_same_bits(source: Stored, tmp_path: Path) -> None:

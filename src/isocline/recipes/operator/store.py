@@ -12,10 +12,11 @@ from isocline._core import files
 from isocline._core.errors import BadFile, require
 from isocline._version import __version__
 from isocline.datasets.fields import DataSpec, Window
-from isocline.operators import Channels, GridModel, OperatorModel, Refiner
-from isocline.recipes.operator.architectures import architecture, takes_condition
+from isocline.operators import Channels, GridModel, MessagePassing, OperatorModel, Refiner
+from isocline.recipes.operator.architectures import MESSAGE_PASSING, architecture, takes_condition
 
 NAME = "operator.safetensors"
+REACH = 3.5  # cells, of the ball with the neighbours of a node
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,8 @@ class OperatorConfig:
         Raises:
             InvalidInput: there is no such architecture, or it cannot do what is asked.
         """
+        if self.network == MESSAGE_PASSING:
+            return self._message_passing()
         make = architecture(self.network, self.spec, self.width)
         told: Any = "vector" if takes_condition(self.network) else "channels"
         channels = Channels(self.predicts, told, self.coordinates, self.leads)  # type: ignore[arg-type]
@@ -65,6 +68,14 @@ class OperatorConfig:
         )
         more = {"steps": self.refinement, "sigma_min": self.sigma_min}
         return Refiner(make, self.spec, self.window, channels=channels, **more)  # type: ignore[arg-type]
+
+    def _message_passing(self) -> MessagePassing:
+        plain = self.predicts == "difference" and not (self.coordinates or self.leads or self.refinement)
+        require(plain, f"{self.network} predicts differences and knows places; it takes no leads and no refinement")
+        require(
+            self.spec.grid == "cartesian", f"{self.spec.name} lies on scattered points; make a `MessagePassing` of it"
+        )
+        return MessagePassing(self.spec, self.window, radius=REACH / min(self.spec.resolution), width=self.width)
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as plain data."""

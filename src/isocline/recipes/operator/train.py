@@ -25,6 +25,7 @@ from isocline.operators import (
     Denoise,
     Fitted,
     GridModel,
+    MessagePassing,
     Normaliser,
     OneStep,
     OperatorModel,
@@ -162,7 +163,7 @@ def set_normaliser(model: OperatorModel, source: FileSource, settings: Settings)
         source.draw(k, window, settings.batch, "train", Stream(settings.seed, "statistics")) for k in range(STATISTICS)
     )
     base = model.base if isinstance(model, Refiner) else model
-    assert isinstance(base, GridModel)
+    assert isinstance(base, GridModel | MessagePassing)
     base.normaliser.load_state_dict(Normaliser.of(source.spec, drawn).state_dict())
 
 

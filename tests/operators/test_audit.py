@@ -52,6 +52,32 @@ def test_a_stencil_of_points_is_found_out() -> None:
     assert errors[64].wave == 2  # the power of its error is (2 pi k / 64)^2, above a hundredth from k = 2 on
 
 
+class ShiftBy(nn.Module):
+    """Shifts by as many 32nds of the circle as it is told frames to look ahead, or as `always` says."""
+
+    def __init__(self, always: float | None = None) -> None:
+        super().__init__()
+        self.always = always
+
+    def forward(self, x: Tensor) -> Tensor:
+        u, lead = x[:, :1], x[:, -1:, :1]
+        by = lead if self.always is None else torch.full_like(lead, self.always)
+        k = torch.arange(u.shape[-1] // 2 + 1)
+        return torch.fft.irfft(torch.fft.rfft(u) * torch.exp(-2j * math.pi * k * by / N), n=u.shape[-1])
+
+
+@pytest.mark.parametrize("always", [None, 1.0])
+def test_the_same_time_is_reached_by_steps_of_several_lengths(always: float | None) -> None:
+    channels = Channels("state", "none", leads=True)
+    told = GridModel(lambda *_: ShiftBy(always), SOURCE.spec, Window(), channels=channels)
+    steps = audit(told, SOURCE.batch(4, Window(1, 11))).steps
+    assert [(s.frames, s.calls) for s in steps] == [(1, 8), (2, 4), (4, 2), (8, 1)]
+    errors = [s.error.value for s in steps]
+    assert errors[0] < 1e-5
+    assert (max(errors) < 1e-5) == (always is None)  # one that is not told is right about its own step only
+    assert audit(model(Shift(False)), SOURCE.batch(4, Window(1, 8))).steps == ()
+
+
 def test_a_grid_that_is_too_coarse_is_reported_with_its_reason() -> None:
     torch.manual_seed(0)
     network = FNO(2, 1, (10,), width=4, depth=1)

@@ -202,6 +202,8 @@ def _say_audit(found: Audit, where: Path) -> None:
         typer.echo("no layer differs by more than 1 % between the own grid and twice as many points")
     else:
         typer.echo(f"aliasing enters at {found.alias[0]}: it differs by {found.alias[1]:.2g} from twice as many points")
+    for step in found.steps:
+        typer.echo(f"{step.calls} calls of {step.frames} frames: relative L2 {step.error}")
     typer.echo(f"the error of a rollout grows like time to the power {found.growth:.2f}")
     typer.echo(f"picture: {where / 'audit.png'}")
 

@@ -1,6 +1,6 @@
 """Operator learning: models that advance fields, strategies, rollouts, refinement, conservation."""
 
-from isocline.operators.audit import Audit, OnGrid, audit, first_alias
+from isocline.operators.audit import Audit, OnGrid, OnStep, audit, first_alias
 from isocline.operators.conservation import Conserved, Conserving, conserved, projected, trapezoid
 from isocline.operators.fit import Fitted, Source, fit
 from isocline.operators.gaussian_process import GaussianProcess
@@ -35,6 +35,7 @@ __all__ = [
     "MessagePassing",
     "Normaliser",
     "OnGrid",
+    "OnStep",
     "OneStep",
     "OperatorModel",
     "PhysicsInformed",

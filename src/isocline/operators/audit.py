@@ -5,14 +5,15 @@ What is left, ``|G P x - P G x| / |P G x|``, is its aliasing error (Bartolucci e
 output has waves that its grid does not hold: `first_alias` compares every layer on two grids and names the first that differs.
 
 Errors against the truth on several grids give an observed order: the slope of the error over the spacing, 0 for a model whose
-error does not depend on the grid. Rollouts give the growth of the error in time, as a power of it.
+error does not depend on the grid. Rollouts give the growth of the error in time, as a power of it. A model that is told how far
+to look is asked for the same time by steps of several lengths: long ones call it seldom, short ones ask little of each call.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -47,6 +48,21 @@ class OnGrid:
 
 
 @dataclass(frozen=True)
+class OnStep:
+    """What a model that is told how far to look makes of one step.
+
+    Attributes:
+        frames: that one call spans.
+        calls: to the frame where all steps meet.
+        error: relative L2 distance from the truth there, the mean over cases.
+    """
+
+    frames: int
+    calls: int
+    error: Estimate
+
+
+@dataclass(frozen=True)
 class Audit:
     """How a model behaves elsewhere.
 
@@ -58,6 +74,7 @@ class Audit:
         times: of the rollout, (T,).
         errors: relative L2 error at each of them, (T,).
         growth: the power q of the error's growth ``t^q``, from its first to its last time.
+        steps: the same time by shorter and longer steps, of a model that is told how far to look from one frame; else none.
     """
 
     grids: tuple[OnGrid, ...]
@@ -67,6 +84,7 @@ class Audit:
     times: Tensor
     errors: Tensor
     growth: float
+    steps: tuple[OnStep, ...] = ()
 
 
 def audit(model: OperatorModel, batch: Batch, *, factors: Sequence[float] = (0.5, 1.0, 2.0, 4.0)) -> Audit:
@@ -98,7 +116,27 @@ def audit(model: OperatorModel, batch: Batch, *, factors: Sequence[float] = (0.5
     errors = relative_error(done.frames, batch.target).nan_to_num(math.inf).mean(0)
     times = (batch.t - batch.t[:, :1] + batch.dt[:, None])[0]
     alias = first_alias(model, batch) if isinstance(model, GridModel) else None
-    return Audit(tuple(grids), tuple(refused), order, alias, times, errors, _growth(times, errors))
+    growth, steps = _growth(times, errors), _by_steps(model, batch)
+    return Audit(tuple(grids), tuple(refused), order, alias, times, errors, growth, steps)
+
+
+def _by_steps(model: OperatorModel, batch: Batch) -> tuple[OnStep, ...]:
+    if not (isinstance(model, GridModel) and model.channels.leads and model.window.past == 1):
+        return ()
+    total = batch.target.shape[1]
+    spans = [2**k for k in range(total.bit_length())]
+    last = spans[-1] * (total // spans[-1])
+    return tuple(OnStep(span, last // span, _by_step(model, batch, span, last)) for span in spans)
+
+
+def _by_step(model: GridModel, batch: Batch, span: int, last: int) -> Estimate:
+    """Return the error in a frame that steps of `span` frames lead to."""
+    truth, lead = batch.target[:, last - 1 : last], torch.full((len(batch),), span, device=batch.x.device)
+    for _ in range(last // span):
+        with torch.no_grad():
+            ahead = model(batch, lead=lead)
+        batch = replace(batch, x=ahead, y=None, t=batch.t[:, :1] + span * batch.dt[:, None])
+    return mean_estimate(relative_error(batch.x, truth)[:, 0].nan_to_num(math.inf))
 
 
 def _growth(t: Tensor, errors: Tensor) -> float:

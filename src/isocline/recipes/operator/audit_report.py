@@ -55,6 +55,7 @@ def as_dict(found: Audit) -> dict[str, Any]:
         else {"layer": found.alias[0], "distance": found.alias[1]},
         "times": found.times.tolist(),
         "errors": [e if math.isfinite(e) else None for e in found.errors.tolist()],
+        "steps": [{"frames": s.frames, "calls": s.calls, "relative_l2": vars(s.error)} for s in found.steps],
         "growth": found.growth if math.isfinite(found.growth) else None,
     }
 

@@ -8,7 +8,8 @@ on N points that are drawn once; only the rule differs: uniform, Latin hypercube
 against the problem's reference on points of its own. The claim (arXiv 2307.13869): at N points a lattice has the error that
 uniform and Latin hypercube points reach with 2 N or more. For each N of the lattice the factor is the least N of the other rule
 whose median error is as small, interpolated in log N, over N; where its largest N does not reach it, the factor is at least
-that. Cells are kept in ``runs/pinn_points``. Writes ``docs/benchmarks/pinn_points.json`` and ``.md``.
+that. Cells are kept in ``runs/pinn_points``. Seeds that ``docs/benchmarks/pinn_points.json`` has are
+not run again. Writes that file and ``.md``.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from isocline.recipes.solve import TrainingPoints, solve
 ROOT = Path(__file__).parent.parent
 STEPS, STUCK = 60, 0.1
 FIBONACCI = (55, 89, 144, 233, 377, 610, 987)
+Table = dict[str, dict[str, list[float]]]
 POWERS = (64, 128, 256, 512, 1024)
 PROBLEMS: dict[str, Callable[[], Problem]] = {
     "poisson": library.poisson,
@@ -78,12 +80,16 @@ def cell(name: str, rule: str, n: int, seed: int, folder: Path) -> float:
     return float(files.read_json(path)["error"])
 
 
-def medians(name: str, seeds: int, folder: Path) -> dict[str, dict[int, list[float]]]:
-    """Return the errors of all seeds by rule and N."""
-    return {
-        rule: {n: [cell(name, rule, n, seed, folder) for seed in range(seeds)] for n in sizes}
-        for rule, (_, sizes) in rules(PROBLEMS[name]()).items()
-    }
+def grown(name: str, seed: int, table: Table, folder: Path) -> Table:
+    """Return a table of errors by rule and N with one more seed; what it has is not run again."""
+    found: Table = {}
+    for rule, (_, sizes) in rules(PROBLEMS[name]()).items():
+        before = table.get(rule, {})
+        found[rule] = {str(n): before.get(str(n), []) for n in sizes}
+        for n, values in found[rule].items():
+            if len(values) == seed:
+                values.append(cell(name, rule, int(n), seed, folder))
+    return found
 
 
 def factor(lattice: float, other: dict[int, float], n: int) -> tuple[float, bool]:
@@ -160,9 +166,9 @@ def main() -> None:
     path = given.out / "pinn_points.json"
     result: dict[str, Any] = files.read_json(path) if path.exists() else {"problems": {}}
     names = (given.only,) if given.only else QUICK if given.quick else tuple(PROBLEMS)
-    for name in names:
-        found = medians(name, 3 if given.quick else given.seeds, ROOT / "runs" / "pinn_points")
-        result["problems"][name] = {rule: {str(n): v for n, v in sizes.items()} for rule, sizes in found.items()}
+    for name, seed in itertools.product(names, range(3 if given.quick else given.seeds)):
+        before = result["problems"].get(name, {})
+        result["problems"][name] = grown(name, seed, before, ROOT / "runs" / "pinn_points")
         result["versions"] = f"isocline {__version__}, torch {torch.__version__}, Python {platform.python_version()}"
         files.write_json(path, result)
         files.write_text(given.out / "pinn_points.md", page(result))

@@ -227,7 +227,7 @@ def test_the_factor_of_a_partition() -> None:
         ({"operator": SecondOrder(lambda x: x)}, r"\(N, d, m\), got \(2, 4\)"),
         ({"operator": SparseSum(1, lambda j: ()), "samples": 1}, "at least one axis"),
         ({"rng": None}, "rng must be"),
-        ({"field": lambda x: torch.softmax(x, 1)}, "no rule for softmax"),
+        ({"field": lambda x: torch.cumprod(x, 1)}, "no rule for cumprod"),
         ({"field": lambda x: x.sum(1)}, r"\(N, d\) to \(N, c\)"),
     ],
 )

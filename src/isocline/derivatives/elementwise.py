@@ -7,6 +7,8 @@ Each follows from the differential equation of its function: with ``y(s) = f(x +
     softplus   y' = sigmoid             (k+1) y_{k+1} = sigmoid_k
     normal density  y' = -x y           (k+1) y_{k+1} = -(x y_k + y_{k-1})
     x^n        x y' = n y               (k+1) x y_{k+1} = (n - k) y_k
+    tan        y' = 1 + y^2             (k+1) y_{k+1} = [k = 0] + sum_i y_i y_{k-i}
+    atan       (1 + x^2) y' = 1         (1 + x^2) z_k = [k = 0] - 2 x z_{k-1} - z_{k-2},   (k+1) y_{k+1} = z_k
 
 (Griewank and Walther, Evaluating Derivatives, 2008, chapter 13). A function of one variable is expanded once for each point,
 however many directions there are.
@@ -80,6 +82,37 @@ def _circular(value: Tensor, slope: Tensor, order: int) -> list[Tensor]:
         (value, slope)[k % 2] * (signs[k % 4] / math.factorial(k)) if k > 1 else (value, slope)[k]
         for k in range(order + 1)
     ]
+
+
+def sinh(x: Tensor, order: int) -> list[Tensor]:
+    """Return the coefficients of the hyperbolic sine."""
+    return _alternating(torch.sinh(x), torch.cosh(x), order)
+
+
+def cosh(x: Tensor, order: int) -> list[Tensor]:
+    """Return the coefficients of the hyperbolic cosine."""
+    return _alternating(torch.cosh(x), torch.sinh(x), order)
+
+
+def _alternating(value: Tensor, slope: Tensor, order: int) -> list[Tensor]:
+    return [(value, slope)[k % 2] / math.factorial(k) for k in range(order + 1)]
+
+
+def tan(x: Tensor, order: int) -> list[Tensor]:
+    """Return the coefficients of the tangent."""
+    y = [torch.tan(x)]
+    for k in range(order):
+        y.append((_squared(y, k) + (k == 0)) / (k + 1))
+    return y
+
+
+def atan(x: Tensor, order: int) -> list[Tensor]:
+    """Return the coefficients of the inverse tangent."""
+    scale = 1 / (1 + x * x)
+    slopes = [scale, -2 * x * scale * scale]
+    for k in range(2, order):
+        slopes.append(-scale * (2 * x * slopes[k - 1] + slopes[k - 2]))
+    return [torch.atan(x), *(z / (k + 1) for k, z in enumerate(slopes[:order]))]
 
 
 def softplus(x: Tensor, order: int, beta: float = 1.0, threshold: float = 20.0) -> list[Tensor]:
@@ -176,6 +209,13 @@ RULES: dict[str, Callable[..., list[Tensor]]] = {
     "exp": exp,
     "sin": sin,
     "cos": cos,
+    "sinh": sinh,
+    "cosh": cosh,
+    "tan": tan,
+    "atan": atan,
+    "arctan": atan,
+    "expm1": lambda x, order: [torch.expm1(x), *exp(x, order)[1:]],
+    "log1p": lambda x, order: [torch.log1p(x), *log(1 + x, order)[1:]],
     "softplus": softplus,
     "silu": silu,
     "gelu": gelu,

@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from isocline._core.errors import InvalidInput, require
+from isocline.derivatives.composite import COMPOSITE
 from isocline.derivatives.elementwise import RULES
 
 Coefficient: TypeAlias = "Tensor | None"
@@ -164,16 +165,21 @@ def mapped(function: Callable[[Any], Any], x: Series) -> Series:
 
 
 def linear(x: Series, weight: Tensor, bias: Tensor | None = None) -> Series:
-    """Return ``x W^T + b``. A coefficient that is the same at all points is multiplied once."""
+    """Return ``x W^T + b``."""
     fits = isinstance(x, Series) and not isinstance(weight, Series)
     require(fits, "Taylor mode has no rule for weights that depend on x")
+    return Series(F.linear(x.primal, weight, bias), [g.map(_once(x, lambda c: F.linear(c, weight))) for g in x.groups])
 
-    def product(c: Tensor) -> Tensor:
+
+def _once(x: Series, function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """Return a function of coefficients (..., N, d), each point on its own; one that is the same at all points is used once."""
+
+    def found(c: Tensor) -> Tensor:
         if x.ndim == 2 and c.stride(-2) == 0 and c.shape[-2] > 1:
-            return F.linear(c[..., :1, :], weight).expand(*c.shape[:-1], -1)
-        return F.linear(c, weight)
+            return function(c[..., :1, :]).expand(*c.shape[:-1], -1)
+        return function(c)
 
-    return Series(F.linear(x.primal, weight, bias), [g.map(product) for g in x.groups])
+    return found
 
 
 def _aligned(c: Tensor, axes: int, many: bool) -> Tensor:
@@ -210,6 +216,8 @@ def multiply(a: Any, b: Any) -> Series:
     if isinstance(b, Series):
         return _bilinear(_times, a, b)
     value = a.primal * b
+    if not isinstance(b, Tensor) or b.dim() == 0:
+        return Series(value, [g.map(_once(a, lambda c: c * b)) for g in a.groups])
     return Series(value, [g.map(lambda c, many=g.many: _aligned(c, value.dim(), many) * b) for g in a.groups])
 
 
@@ -272,6 +280,23 @@ def matmul(a: Any, b: Any) -> Series:
     if isinstance(a, Series):
         return linear(a, b.T) if b.dim() == 2 and a.dim() >= 2 else mapped(lambda x: torch.matmul(x, b), a)
     return mapped(lambda x: torch.matmul(a, x), b)
+
+
+def vecdot(a: Any, b: Any, dim: int = -1) -> Series:
+    """Return the products of vectors along the last axis; directions that all points share are multiplied once."""
+    both = isinstance(a, Series) and isinstance(b, Series) and a.ndim == b.ndim == 2 and dim in (-1, 1)
+    require(both, "Taylor mode takes vecdot of two fields (N, d) along their last axis")
+    return _bilinear(_dot, a, b)
+
+
+def _dot(a: Tensor, b: Tensor, many_a: bool, many_b: bool) -> Tensor:
+    """Return (N,), or (R, N) where a factor has an axis of curves in front."""
+    a, b = (b, a) if many_b and not many_a else (a, b)
+    short = [c[..., :1, :] if c.stride(-2) == 0 else c for c in (a, b)]
+    if (many_a != many_b) and short[0].shape[-2] == 1:
+        return short[0][:, 0] @ short[1].T
+    found = (short[0] * short[1]).sum(-1)
+    return found.expand(*found.shape[:-1], a.shape[-2])
 
 
 def elementwise(rule: Callable[..., list[Tensor]], x: Series, *args: Any, **kwargs: Any) -> Series:
@@ -386,6 +411,7 @@ SPECIAL: dict[str, Callable[..., Any]] = {
     "mm": matmul,
     "bmm": matmul,
     "einsum": _einsum,
+    "linalg_vecdot": vecdot,
     "where": _where,
     "dropout": _dropout,
     "cat": lambda parts, *args, **kwargs: joined(torch.cat, list(parts), *args, **kwargs),
@@ -406,6 +432,8 @@ def apply(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
     if name in RULES:
         kwargs.pop("inplace", None)
         return elementwise(RULES[name], first, *args[1:], **kwargs)
+    if name in COMPOSITE:
+        return COMPOSITE[name](*args, **kwargs)
     if name in CONSTANTS:
         return function(*(_value(item) for item in args), **kwargs)
     rest = tuple(_value(item) if name.endswith("_as") else item for item in args[1:])

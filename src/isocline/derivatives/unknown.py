@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
 from isocline._core.errors import InvalidInput, require
 from isocline.derivatives.spec import Index, Spec, check_names, index_of
+
+Summed: TypeAlias = Callable[[Index, tuple[int, ...]], Tensor]
 
 
 class Unknown:
@@ -25,6 +27,8 @@ class Unknown:
         read: gives the values (N,) of a derivative.
         names: of the coordinates.
         index: which derivative this is.
+        summed: gives ``(index, axes) -> (N,)``, the sum of second derivatives along axes, where that is known other than by adding
+            them up.
 
     Examples:
         >>> u = Unknown({(): torch.tensor([2.0]), (0,): torch.tensor([3.0])}.__getitem__, ("x", "t"))
@@ -32,8 +36,14 @@ class Unknown:
         tensor([6.])
     """
 
-    def __init__(self, read: Callable[[Index], Tensor], names: tuple[str, ...], index: Index = ()) -> None:
-        self._read, self._names, self._index = read, names, index
+    def __init__(
+        self,
+        read: Callable[[Index], Tensor],
+        names: tuple[str, ...],
+        index: Index = (),
+        summed: Summed | None = None,
+    ) -> None:
+        self._read, self._names, self._index, self._summed = read, names, index, summed
 
     @property
     def value(self) -> Tensor:
@@ -108,15 +118,20 @@ def d(u: Unknown, *names: str | int) -> Unknown:
             axes += axes[-1:] * (name - 1)
         else:
             axes += index_of(name, u._names)
-    return Unknown(u._read, u._names, tuple(sorted((*u._index, *axes))))
+    return Unknown(u._read, u._names, tuple(sorted((*u._index, *axes))), u._summed)
 
 
 def laplacian(u: Unknown, names: Sequence[str] | None = None) -> Tensor:
     """Return the sum of second derivatives, (N,), over `names`; None means every coordinate except one called ``t``."""
     require(isinstance(u, Unknown), "laplacian takes an unknown or its derivative, not a computed tensor")
-    chosen = [name for name in u._names if name != "t"] if names is None else list(names)
-    require(len(chosen) > 0, "the Laplacian needs at least one coordinate")
-    return torch.stack([d(u, name, 2).value for name in chosen]).sum(0)
+    if names is None:
+        axes = [axis for axis, name in enumerate(u._names) if name != "t"]
+    else:
+        axes = [axis for name in names for axis in index_of((name,), u._names)]
+    require(len(axes) > 0, "the Laplacian needs at least one coordinate")
+    if u._summed is not None:
+        return u._summed(u._index, tuple(axes))
+    return torch.stack([u._read(tuple(sorted((*u._index, axis, axis)))) for axis in axes]).sum(0)
 
 
 class Coordinates(SimpleNamespace):
@@ -125,7 +140,8 @@ class Coordinates(SimpleNamespace):
     def __getattr__(self, name: str) -> Tensor:
         if name.startswith("__"):
             raise AttributeError(name)
-        raise AttributeError(f"there is no coordinate {name!r}; the coordinates are {', '.join(vars(self))}")
+        known = ", ".join(found for found in vars(self) if not found.startswith("_"))
+        raise AttributeError(f"there is no coordinate {name!r}; the coordinates are {known}")
 
 
 def coordinates(x: Tensor, names: Sequence[str]) -> Coordinates:
@@ -133,10 +149,16 @@ def coordinates(x: Tensor, names: Sequence[str]) -> Coordinates:
     require(
         x.dim() == 2 and x.shape[1] == len(names), f"points {tuple(x.shape)} do not fit the coordinates {tuple(names)}"
     )
-    return Coordinates(**dict(zip(names, x.unbind(1), strict=True)))
+    return Coordinates(_points=x, **dict(zip(names, x.unbind(1), strict=True)))
 
 
-def traced(residual: Callable[..., Any], names: Sequence[str], *arguments: Any, components: int = 1) -> Spec:
+def traced(
+    residual: Callable[..., Any],
+    names: Sequence[str],
+    *arguments: Any,
+    components: int = 1,
+    summed: Summed | None = None,
+) -> Spec:
     """Return which derivatives a residual uses, found by running it once on made-up numbers.
 
     A residual that branches on values is traced along one branch only; when it later asks for another derivative, the error
@@ -147,6 +169,7 @@ def traced(residual: Callable[..., Any], names: Sequence[str], *arguments: Any, 
         names: of the coordinates.
         arguments: what else it takes. Coordinates fit when they are of 1 or of 2 points.
         components: number of unknowns.
+        summed: what `laplacian` takes in place of second derivatives, which are then not noted; two numbers a call.
 
     Examples:
         >>> spec = traced(lambda u, nu: u.t + u * u.x - nu * u.xx, "xt", 0.1)
@@ -161,6 +184,6 @@ def traced(residual: Callable[..., Any], names: Sequence[str], *arguments: Any, 
         asked.add(index)
         return torch.tensor([0.5, 0.75], dtype=torch.get_default_dtype())
 
-    unknowns = tuple(Unknown(read, tuple(names)) for _ in range(components))
+    unknowns = tuple(Unknown(read, tuple(names), (), summed) for _ in range(components))
     _plain(residual(unknowns[0] if components == 1 else unknowns, *arguments))
     return Spec(frozenset(asked), tuple(names))

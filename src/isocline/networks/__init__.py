@@ -1,6 +1,7 @@
 """Function approximators."""
 
 from isocline.networks.ansatz import Ansatz
+from isocline.networks.ball_ansatz import BallAnsatz
 from isocline.networks.chebyshev import ChebyshevField
 from isocline.networks.classifier import Classifier
 from isocline.networks.convnext_unet import ConvNeXtUNet
@@ -38,6 +39,7 @@ __all__ = [
     "T1",
     "AliasFree",
     "Ansatz",
+    "BallAnsatz",
     "Carried",
     "ChebyshevField",
     "Classifier",

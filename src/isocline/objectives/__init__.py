@@ -10,6 +10,7 @@ from isocline.objectives.conditioning import (
 )
 from isocline.objectives.deepcfd import FlowLoss
 from isocline.objectives.denoising import DenoisingObjective
+from isocline.objectives.estimated import EstimatedLaplacian, EstimatedLoss
 from isocline.objectives.formulation import (
     Formulation,
     cem,
@@ -50,6 +51,8 @@ __all__ = [
     "Conditioning",
     "DenoisingObjective",
     "EDMWeight",
+    "EstimatedLaplacian",
+    "EstimatedLoss",
     "ExponentialDecay",
     "FlowLoss",
     "Formulation",

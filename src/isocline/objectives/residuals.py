@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from isocline._core.errors import NotFinite, nearest, require
+from isocline._core.stream import Stream
 from isocline.derivatives import Jet, Spec, coordinates, jet, taylor
 from isocline.derivatives.jet import Backend
 from isocline.equations import Problem, Values
@@ -54,6 +55,8 @@ class ResidualLoss:
         >>> float(loss(lambda x: x * (1 - x), points).loss)
         0.0
     """
+
+    noisy = False  # whether two calls at the same points differ
 
     def __init__(
         self, problem: Problem, weights: Mapping[str, float] | None = None, *, backend: Backend = taylor
@@ -95,14 +98,27 @@ class ResidualLoss:
             [self.weights[name] * shares(points[name], r) for name, several in found.items() for r in several]
         )
         loss = (w * r.square()).sum()
+        self._check_finite(loss, found, points)
+        return Evaluation(loss, r, w)
+
+    def _check_finite(self, loss: Tensor, found: Residuals, points: Batch) -> None:
         if not bool(loss.isfinite()):
             refuse_not_finite(found, points, self.problem.names)
-        return Evaluation(loss, r, w)
 
     def total(self, found: Residuals, points: Batch) -> Tensor:
         """Return the loss alone, without a look at its value."""
         r, w = self._stacked(found, points)
         return (w * r.square()).sum()
+
+    def mean_squares(self, found: Residuals, points: Batch) -> dict[str, list[Tensor]]:
+        """Return the weighted mean square of the residual of every equation of every block."""
+        return {
+            name: [(shares(points[name], r) * r.square()).sum() for r in several] for name, several in found.items()
+        }
+
+    def directed(self, points: Batch, rng: Stream) -> Batch:
+        """Return the points with all that a loss draws for one step: nothing here."""
+        return points
 
     def _stacked(self, found: Residuals, points: Batch) -> tuple[Tensor, Tensor]:
         """Return all residuals and their weights, (M,)."""
@@ -155,17 +171,17 @@ class ResidualLoss:
     def _rows(self, name: str, found: Jet, block: Block, p: Values) -> tuple[Tensor, ...]:
         x, names = block["x"], self.problem.names
         if name == OBSERVED:
-            columns = block["component"].long()[:, None]
-            return (found[()].gather(1, columns)[:, 0] - block["values"],)
+            component = block["component"].long()[:, None]
+            return (found[()].gather(1, component)[:, 0] - block["values"],)
         if name == INSIDE:
-            return _columns(self.problem.residual(_unknowns(found), coordinates(x, names), p), len(x))
+            return columns(self.problem.residual(_unknowns(found), coordinates(x, names), p), len(x))
         part = self.parts[name]
         q = located(x, names, block.get("normals", part.normal))
         if part.shift is None:
-            return _columns(part.equation(_unknowns(found), q, p), len(x))
+            return columns(part.equation(_unknowns(found), q, p), len(x))
         halves = ({i: v[a:b] for i, v in found.items()} for a, b in ((0, len(x)), (len(x), 2 * len(x))))
         ends = tuple(_unknowns(Jet(half, found.names)) for half in halves)
-        return _columns(part.equation(ends, q, p), len(x))
+        return columns(part.equation(ends, q, p), len(x))
 
 
 def shares(block: Block, residual: Tensor) -> Tensor:
@@ -196,7 +212,8 @@ def _unknowns(found: Jet) -> Any:
     return every[0] if len(every) == 1 else every
 
 
-def _columns(found: Any, n: int) -> tuple[Tensor, ...]:
+def columns(found: Any, n: int) -> tuple[Tensor, ...]:
+    """Return what a residual gave as tensors (n,), one for each equation."""
     values = tuple(getattr(row, "value", row) for row in rows(found))
     for row in values:
         require(

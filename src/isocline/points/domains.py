@@ -28,6 +28,8 @@ from isocline._core.estimate import Estimate
 from isocline._core.stream import Stream
 from isocline.points.point_set import PointSet
 
+TINY = 1e-290  # stands for smaller volumes; weights are shares of it
+
 if TYPE_CHECKING:
     from isocline.points.boolean import Difference, Intersection, Union
     from isocline.points.boundary import Face
@@ -213,8 +215,9 @@ class Ball(Domain):
 
     @property
     def volume_estimate(self) -> Estimate:
-        """The volume with its interval."""
-        return exactly(math.pi ** (self.d / 2) / math.gamma(self.d / 2 + 1) * self.radius**self.d)
+        """The volume; in hundreds of dimensions, where it is no number of float64, `TINY` stands for it."""
+        power = self.d / 2 * math.log(math.pi) + self.d * math.log(self.radius) - math.lgamma(self.d / 2 + 1)
+        return exactly(max(math.exp(power), TINY))
 
     def contains(self, x: Tensor) -> Tensor:
         """Return which points (N, d) lie inside or on the boundary, bool (N,)."""

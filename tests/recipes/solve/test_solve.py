@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import isocline as iso
 from isocline._core.errors import BadFile, DataMissing, InvalidInput, Mismatch, NotFinite
-from isocline.equations import Ball, Box, Dirichlet, Free, Initial, Observations, Problem, Reference
+from isocline.equations import Ball, Box, Dirichlet, Free, Initial, Observations, Problem, Reference, library
 from isocline.networks.mlp import MLP
 from isocline.objectives import ResidualLoss
 from isocline.optimizers.gauss_newton import GaussNewton
@@ -278,6 +278,15 @@ def test_gauss_newton_takes_new_points_too() -> None:
 def test_quadrature_weights_are_used() -> None:
     gauss = TrainingPoints(GaussLegendre(12), Sobol(1))
     run = solve(poisson(), small(1), gauss, budget=iso.Budget(evaluations=40), classical=False)
-    assert torch.equal(run.points["equation"]["w"], GaussLegendre(12).draw(Box(x=(0, 1))).w)  # type: ignore[arg-type]
+    weights = GaussLegendre(12).draw(Box(x=(0, 1))).w
+    assert torch.allclose(run.points["equation"]["w"], 12 * weights, rtol=1e-14)  # type: ignore[operator]
     assert run.error.relative_l2 is not None
     assert run.error.relative_l2.value < 1e-3
+
+
+@pytest.mark.parametrize("name", sorted(library.problems()))
+def test_the_defaults_take_every_problem_of_the_library(name: str) -> None:
+    problem = library.problems()[name]()
+    solution = solve(problem, budget=iso.Budget(evaluations=1, points=32, parameters=200), classical=False)
+    assert solution.error.relative_l2 is not None
+    assert math.isfinite(solution.error.relative_l2.value)

@@ -20,4 +20,5 @@ def closed_form(field: Callable[[Tensor], Tensor]) -> Reference:
 
 def stacked(q: Any, names: Sequence[str]) -> Tensor:
     """Return named coordinates as points (N, d)."""
-    return torch.stack([getattr(q, name) for name in names], 1)
+    whole: Tensor | None = getattr(q, "_points", None)
+    return torch.stack([getattr(q, name) for name in names], 1) if whole is None else whole

@@ -69,9 +69,16 @@ class SolutionError:
         return f"relative L2 {self.relative_l2}, largest {self.linf:.3g} ({self.how})"
 
 
-def measure(problem: Problem, field: Field, reference: Reference | None, rng: Stream, values: Values) -> SolutionError:
-    """Return how wrong a field is on independent test points."""
-    residuals = residual_norms(problem, field, rng.child("residuals"), values)
+def measure(
+    problem: Problem,
+    field: Field,
+    reference: Reference | None,
+    rng: Stream,
+    values: Values,
+    loss: ResidualLoss | None = None,
+) -> SolutionError:
+    """Return how wrong a field is on independent test points; `loss` says how residuals are had."""
+    residuals = residual_norms(problem, field, rng.child("residuals"), values, loss or ResidualLoss(problem))
     if reference is None:
         return SolutionError(None, None, "no reference: only the residuals are known", None, residuals)
     error, linf = distance(problem, field, reference, rng.child("error"))
@@ -93,21 +100,23 @@ def distance(
     return student(found), largest
 
 
-def residual_norms(problem: Problem, field: Field, rng: Stream, values: Values) -> dict[str, Estimate]:
-    """Return the root mean square of all residuals on test points."""
-    loss, dtype = ResidualLoss(problem), dtype_of(field)
+def residual_norms(
+    problem: Problem, field: Field, rng: Stream, values: Values, loss: ResidualLoss
+) -> dict[str, Estimate]:
+    """Return the root mean square of all residuals on test points; 0 where the estimate of a square is negative."""
+    dtype = dtype_of(field)
     found: dict[str, list[float]] = {}
     for draw in range(DRAWS):
         stream = rng.child(draw)
         batch = {INSIDE: block_of(fresh_points(problem, stream.child(INSIDE)), dtype)}
         for part in problem.parts:
             batch[part.label] = block_of(part.face.draw(Sobol(TEST_FACE), stream.child(part.label)), dtype)
-        blocks = loss.blocks(field, batch, values)
-        for name, several in blocks.items():
-            w = batch[name]["w"] / batch[name]["w"].sum()
-            for k, r in enumerate(several):
+        batch = loss.directed(batch, stream.child("directions"))
+        squares = loss.mean_squares(loss.blocks(field, batch, values), batch)
+        for name, several in squares.items():
+            for k, square in enumerate(several):
                 label = name if len(several) == 1 else f"{name} [{k}]"
-                found.setdefault(label, []).append(math.sqrt(float((w * r.detach().square()).sum())))
+                found.setdefault(label, []).append(math.sqrt(max(0.0, float(square.detach()))))
     return {name: student(several) for name, several in found.items()}
 
 

@@ -12,7 +12,7 @@ from isocline.equations import Box, Problem
 from isocline.networks.features import ScaledFeatures
 from isocline.networks.mlp import MLP
 from isocline.optimizers.gauss_newton import GaussNewton
-from isocline.recipes.solve.exact import inputs_of, meeting
+from isocline.recipes.solve.exact import inputs_of, meeting, meeting_on_ball
 from isocline.recipes.solve.training_points import TrainingPoints, default_training_points
 from isocline.training.state import Build
 
@@ -21,7 +21,7 @@ DENSE = 3000  # parameters up to which a Gauss-Newton step is affordable on a pr
 
 
 def default_network(problem: Problem, width: int = WIDTH, depth: int = DEPTH, seed: int = 0) -> nn.Module:
-    """Return a tanh network in float64 that meets the conditions of a box exactly where it can; see `meeting`."""
+    """Return a tanh network in float64 that meets the conditions of a box or a ball exactly where it can; see `meeting`."""
     box = isinstance(problem.domain, Box)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -33,6 +33,9 @@ def default_network(problem: Problem, width: int = WIDTH, depth: int = DEPTH, se
             nn.init.zeros_(layer.bias)
     if box:
         return meeting(problem, body)
+    ball = meeting_on_ball(problem, body)
+    if ball is not None:
+        return ball
     low, high = problem.domain.bounds
     around = Box(**dict(zip(problem.names, zip(low.tolist(), high.tolist(), strict=True), strict=True)))
     return nn.Sequential(ScaledFeatures(around), body)
@@ -58,7 +61,12 @@ def default_optimizer(network: nn.Module) -> torch.optim.Optimizer:
     double = all(p.dtype == torch.float64 for p in network.parameters())
     if size <= DENSE and double:
         return GaussNewton(network.parameters())
+    return first_order(network)
+
+
+def first_order(network: nn.Module) -> torch.optim.Optimizer:
+    """Return Adam at its usual rate."""
     return torch.optim.Adam(network.parameters(), lr=1e-3)
 
 
-__all__ = ["Build", "default_network", "default_optimizer", "default_points", "default_width"]
+__all__ = ["Build", "default_network", "default_optimizer", "default_points", "default_width", "first_order"]

@@ -8,9 +8,9 @@ from torch import nn
 
 from isocline._core.errors import require
 from isocline._core.stream import Stream
-from isocline.equations import Box, Dirichlet, Initial, Neumann, On, Periodic, Problem, Robin
+from isocline.equations import Ball, Box, Dirichlet, Initial, Neumann, On, Periodic, Problem, Robin
 from isocline.equations.conditions import Condition
-from isocline.networks import Ansatz, HardDirichlet, HardInitial, PeriodicFeatures, ScaledFeatures
+from isocline.networks import Ansatz, BallAnsatz, HardDirichlet, HardInitial, PeriodicFeatures, ScaledFeatures
 from isocline.objectives import ResidualLoss
 from isocline.points import Uniform
 from isocline.recipes.solve.training_points import block_of, dtype_of
@@ -57,6 +57,30 @@ def meeting(problem: Problem, body: nn.Module) -> Exact:
     if all(_holds(problem, field, label) for label in field.met):
         return field
     return _built(problem, box, body, [c for c in chosen if not isinstance(c, Dirichlet)])
+
+
+class ExactOnBall(BallAnsatz):
+    """A field on a ball that meets numbers on its sphere.
+
+    Attributes:
+        met: the labels of the parts that hold by construction.
+    """
+
+    met: tuple[str, ...] = ("sphere",)
+
+
+def meeting_on_ball(problem: Problem, body: nn.Module) -> ExactOnBall | None:
+    """Return a field that meets numbers on the sphere of a `Ball` exactly; None where other conditions are left.
+
+    Args:
+        problem: what shall hold.
+        body: maps points (N, d), those of the ball moved to the unit ball, to (N, c).
+    """
+    values = {c.component: c.value for c in problem.conditions if isinstance(c, Dirichlet) and c.where == "sphere"}
+    numbers = [v for _, v in sorted(values.items()) if isinstance(v, int | float)]
+    if not isinstance(problem.domain, Ball) or not (len(problem.conditions) == len(numbers) == problem.components):
+        return None
+    return ExactOnBall(body, problem.domain, tuple(float(v) for v in numbers))
 
 
 def _built(problem: Problem, box: Box, body: nn.Module, chosen: Sequence[Condition]) -> Exact:

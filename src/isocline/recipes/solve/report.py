@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from isocline.recipes.solve.solution import Solution
 
-LINE, SIDE, RANGE = 401, 121, 1e8
+LINE, SIDE, RANGE, CHUNK = 401, 121, 1e8, 512
 
 
 def page(solution: Solution) -> str:
@@ -112,8 +112,9 @@ def _wrong(solution: Solution, x: Tensor, component: int) -> tuple[str, Tensor]:
     if problem.reference is not None:
         return "error", (solution(x) - problem.reference(x))[:, component].abs()
     values = problem.values(solution.parameters)
-    found = ResidualLoss(problem).block(solution.field, INSIDE, {"x": x.to(dtype_of(solution.field))}, values)
-    return "residual", found[min(component, len(found) - 1)].detach().abs()
+    loss, parts = ResidualLoss(problem), x.to(dtype_of(solution.field)).split(CHUNK)
+    found = [loss.block(solution.field, INSIDE, {"x": part}, values) for part in parts]
+    return "residual", torch.cat([r[min(component, len(r) - 1)].detach().abs() for r in found])
 
 
 def _title(name: str, component: int, components: int) -> str:

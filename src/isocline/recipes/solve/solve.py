@@ -19,14 +19,20 @@ from isocline._core.stream import Stream, as_stream
 from isocline.derivatives import taylor
 from isocline.derivatives.jet import Backend
 from isocline.equations import Problem, Reference
-from isocline.objectives import ResidualLoss
+from isocline.objectives import EstimatedLaplacian, EstimatedLoss, ResidualLoss
 from isocline.optimizers import Evaluation, EvaluationOptimizer
 from isocline.optimizers.gauss_newton import GaussNewton
 from isocline.optimizers.lbfgs import QuasiNewton
 from isocline.recipes.solve.accuracy import measure
 from isocline.recipes.solve.classical import attempt
 from isocline.recipes.solve.compiled import CompiledLoss
-from isocline.recipes.solve.defaults import default_network, default_optimizer, default_points, default_width
+from isocline.recipes.solve.defaults import (
+    default_network,
+    default_optimizer,
+    default_points,
+    default_width,
+    first_order,
+)
 from isocline.recipes.solve.solution import Classical, Solution, SolveCost
 from isocline.recipes.solve.training_points import TrainingPoints
 from isocline.recipes.solve.trial import Trial, check_field
@@ -51,7 +57,7 @@ def solve(
     budget: Budget = MINUTE,
     *,
     weights: Mapping[str, float] | None = None,
-    backend: Backend = taylor,
+    backend: Backend | EstimatedLaplacian = taylor,
     rng: Stream | int = 0,
     folder: str | Path | None = None,
     classical: bool = True,
@@ -71,7 +77,8 @@ def solve(
         budget: ``seconds`` of training, ``evaluations`` (steps), ``points`` and ``parameters`` of the defaults.
         weights: of the blocks of the loss, see `ResidualLoss`. 1 for the equation, 10 for conditions, 0 for those that the
             network meets by construction (its ``met``) by default.
-        backend: how derivatives are had.
+        backend: how derivatives are had; an `EstimatedLaplacian` for equations in a hundred dimensions and more, which first-order
+            optimisers take.
         rng: stream or seed of points and default weights.
         folder: where checkpoints are kept; the same call continues a run that was stopped, and its budget counts all parts.
         classical: whether a classical solver is run beside the network, for at most a quarter of the training time. Where the
@@ -107,18 +114,27 @@ def solve(
     collocation = points or default_points(problem, budget)
     given = {"conditions": 10.0} if weights is None else dict(weights)
     met = dict.fromkeys(getattr(network, "met", ()), 0.0)
-    loss = ResidualLoss(problem, {**met, **given}, backend=backend)
+    loss = _loss(problem, {**met, **given}, backend)
     trial = Trial(problem, network, collocation, loss, rng.child("points"))
+    build = optimizer or (first_order if loss.noisy else default_optimizer)
     with tempfile.TemporaryDirectory() as temporary:
         place = Path(temporary) if folder is None else files.ensure_folder(folder)
-        trained, name, steps = _trained(trial, optimizer or default_optimizer, budget, place, logs, compile)
+        trained, name, steps = _trained(trial, build, budget, place, logs, compile)
     values = trial.values()
     found = {name: float(values[name].detach()) for name in problem.free}
     cost = SolveCost(trained.seconds, steps, _residuals(trial), sum(p.numel() for p in network.parameters()), name)
     beside, reference = _classical(problem, trained.seconds, rng.child("classical")) if classical else (None, None)
     problem = problem if reference is None or problem.reference is not None else replace(problem, reference=reference)
-    error = measure(problem, network, problem.reference, rng.child("test"), problem.values(found))
+    error = measure(
+        problem, network, problem.reference, rng.child("test"), problem.values(found), _loss(problem, {}, backend)
+    )
     return Solution(problem, network, found, error, cost, trial.points, trained.losses, _why(trained, budget), beside)
+
+
+def _loss(problem: Problem, weights: Mapping[str, float], backend: Backend | EstimatedLaplacian) -> ResidualLoss:
+    if isinstance(backend, EstimatedLaplacian):
+        return EstimatedLoss(problem, weights, backend)
+    return ResidualLoss(problem, weights, backend=backend)
 
 
 def _classical(problem: Problem, seconds: float, rng: Stream) -> tuple[Classical | None, Reference | None]:
@@ -135,7 +151,11 @@ def _trained(
         trial.collocation = replace(trial.collocation, every=_every(optimizer))
     _refuse_moving_points(optimizer, trial.collocation)
     several = isinstance(optimizer, EvaluationOptimizer)
-    require(not (compile and several), f"{type(optimizer).__name__} needs more than a compiled loss: use compile=False")
+    name = type(optimizer).__name__
+    require(
+        not (trial.objective.noisy and several), f"{name} cannot take an estimated Laplacian, which is noisy: use Adam"
+    )
+    require(not (compile and several), f"{name} needs more than a compiled loss: use compile=False")
     loss = CompiledLoss(trial) if compile else trial.loss
     spent = _spent(folder)
     steps = _steps(trial, loss, optimizer, budget, folder)
@@ -154,7 +174,7 @@ def _trained(
         trial, trial.batches, loss, settings, folder,
         optimizer=lambda network: build(network), budget=left, logs=logs, description=f"solving {trial.problem.name}",
     )  # fmt: skip
-    return trained, type(optimizer).__name__, trained.losses[-1][0] if trained.losses else 0
+    return trained, name, trained.losses[-1][0] if trained.losses else 0
 
 
 def _steps(trial: Trial, loss: Loss, optimizer: torch.optim.Optimizer, budget: Budget, folder: Path) -> int:
@@ -188,7 +208,7 @@ def _about(trial: Trial) -> dict[str, object]:
 def _seconds_of_a_step(trial: Trial, loss: Loss) -> float:
     """Return the median time of a loss and its gradient."""
     times = []
-    batch = trial.points
+    batch = trial.batch(0)
     loss(trial, batch, -1, Part())  # compiles, where it does
     for _ in range(PROBE):
         start = time.perf_counter()
@@ -219,9 +239,9 @@ def _refuse_moving_points(optimizer: torch.optim.Optimizer, points: TrainingPoin
 
 
 def _residuals(trial: Trial) -> int:
-    """Return how many residuals one batch has."""
-    found: Evaluation = trial.loss(trial, trial.points, -1, Part())
-    return 0 if found.residuals is None else len(found.residuals)
+    """Return how many residuals one batch has; estimates of one count once."""
+    found = trial.objective.blocks(trial.field, trial.batch(0), trial.values())
+    return sum(len(r) for several in found.values() for r in several)
 
 
 def _why(trained: Trained, budget: Budget) -> str:

@@ -102,7 +102,7 @@ def block_of(points: PointSet, dtype: torch.dtype) -> Block:
     """Return a point set as tensors by name."""
     block = {"x": points.x.to(dtype)}
     if points.w is not None:
-        block["w"] = points.w.to(dtype)
+        block["w"] = (points.w / points.w.mean()).to(dtype)  # volumes in many dimensions are no numbers of float32
     normals = getattr(points, "normals", None)
     if normals is not None and not bool((normals == normals[0]).all()):
         block["normals"] = normals.to(dtype)

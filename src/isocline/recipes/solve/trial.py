@@ -70,7 +70,8 @@ class Trial(nn.Module):
 
     def residual(self, x: Tensor) -> Tensor:
         """Return the residuals of the equation (N, k) at points (N, d), without gradients of parameters."""
-        found = self.objective.blocks(self.field, {INSIDE: {"x": x.to(self.dtype)}}, self.values())
+        points = self.objective.directed({INSIDE: {"x": x.to(self.dtype)}}, self.rng.child("residual"))
+        found = self.objective.blocks(self.field, points, self.values())
         return torch.stack(found[INSIDE], 1).detach()
 
     @property
@@ -87,7 +88,11 @@ class Trial(nn.Module):
         every = self.collocation.every
         if every and step % every == 0 and step > int(self.drawn_at):
             self._redraw(step)
-        return self.points
+        return self.batch(step)
+
+    def batch(self, step: int) -> Batch:
+        """Return the points there are, with what the loss draws for a step."""
+        return self.objective.directed(self.points, self.rng.child("directions").child(step))
 
     def loss(self, network: nn.Module, batch: Batch, step: int, part: Part) -> Evaluation:
         """Return the loss on the points of a step."""

@@ -3,11 +3,11 @@
     python benchmarks/portfolio.py [--quick] [--only BED] [--calls 5,6,8] [--seeds 3] [--image-seeds 1] [--image-seconds 900]
 
 The beds are those of ``benchmarks/tuners.py``. Plans are compared by the median on mixtures and images, and by the root mean
-square on the circle, where single errors at its centre matter. Each cell draws 64 training, 64 validation and 256 held-out noises
-of its seed and calls `isocline.recipes.tune_portfolio` as a user would; the classical plan is the best on the validation noises
-of all solvers on all grids. Cells are kept in ``runs/portfolio`` and taken from there; a cell that was stopped continues.
-`--quick`: smooth mixture, 1 seed, 5 calls; prints, writes no page. Otherwise writes ``docs/benchmarks/portfolio.json`` and
-``.md``.
+square on the circle, where single errors at its centre matter. Each cell draws 64 training, 64 validation and 256 held-out
+noises of its seed and calls `isocline.recipes.tune_portfolio` as a user would; the classical plan is the best on the validation
+noises of all solvers on all grids. Cells are kept in ``runs/portfolio``; those of the stored table are not run again, and one
+that was stopped continues. `--quick`: smooth mixture, 1 seed, 5 calls; prints, writes no page. Otherwise writes
+``docs/benchmarks/portfolio.json`` and ``.md``.
 """
 
 from __future__ import annotations
@@ -100,6 +100,15 @@ def cell(bed: str, calls: int, seed: int, seconds: float | None, place: Path) ->
             if one.round > 0
         },
     }
+
+
+def unpack(table: Path) -> None:
+    """Put the cells of a stored table where cells are kept."""
+    for c in files.read_json(table)["cells"] if table.exists() else ():
+        place = RUNS / slug(c["bed"], c["at"], c["seed"]) / "cell.json"
+        if not place.exists():
+            files.ensure_folder(place.parent)
+            files.write_json(place, c)
 
 
 def kept(bed: str, calls: int, seed: int, seconds: float | None) -> dict[str, Any]:
@@ -207,6 +216,7 @@ def main() -> None:
     if given.quick:
         given.only, given.seeds, given.calls = QUICK, 1, "5"
     files.ensure_folder(RUNS)
+    unpack(given.out / "portfolio.json")
     if not given.stored:
         for seed in range(max(given.seeds, given.image_seeds)):
             for bed in [given.only] if given.only else BEDS:

@@ -9,9 +9,9 @@ DPM-Solver++ 2M or UniPC-2, on Karras's grid, or on the log-SNR grid for DPM-Sol
 256 held-out noises of its seed, and a teacher of 100 Heun steps. Shown are root mean square, median and share of errors above 0.25
 (basin flips), and the ratios to the base; the last row is the best of the shortlist's classical plans, chosen on validation noises.
 
-Cells are kept in ``runs/tuners`` and taken from there. `--quick`: smooth mixture, 3 seeds, 5, 8 and 10 calls; writes its own table
-``tuners_quick``. Otherwise writes ``docs/benchmarks/tuners.json`` and ``.md``. `--stored` runs nothing: it writes the page of the
-cells that are there, and says which beds are missing.
+Cells are kept in ``runs/tuners``; those of ``docs/benchmarks/tuners.json`` are not run again. `--quick`: smooth mixture, 3
+seeds, 5, 8 and 10 calls; writes its own table ``tuners_quick``. Otherwise writes ``docs/benchmarks/tuners.json`` and ``.md``.
+`--stored` runs nothing: it writes the page of the cells that are there, and says which beds are missing.
 """
 
 from __future__ import annotations
@@ -196,10 +196,21 @@ def label(row: Row | None) -> str:
     return CLASSICAL if row is None else f"{row.name}, on {row.base.solver.__name__}"
 
 
+def place_of(bed: str, name: str, calls: int, seed: int) -> Path:
+    return RUNS / (re.sub(r"[^a-z0-9]+", "-", f"{bed} {name} {calls} {seed}".lower()) + ".json")
+
+
+def unpack(table: Path) -> None:
+    """Put the cells of a stored table where cells are kept."""
+    for c in files.read_json(table)["cells"] if table.exists() else ():
+        place = place_of(c["bed"], c["row"], c["at"], c["seed"])
+        if not place.exists():
+            files.write_json(place, c)
+
+
 def kept(bed: str, row: Row | None, calls: int, seed: int) -> dict[str, Any]:
     """Return a cell, from the store where it is there."""
-    slug = re.sub(r"[^a-z0-9]+", "-", f"{bed} {label(row)} {calls} {seed}".lower())
-    place = RUNS / f"{slug}.json"
+    place = place_of(bed, label(row), calls, seed)
     if not place.exists():
         found = classical_cell(bed, calls, seed) if row is None else one_cell(bed, row, calls, seed)
         files.write_json(place, {"bed": bed, "row": label(row), "at": calls, "seed": seed, **found})
@@ -343,6 +354,7 @@ def main() -> None:
         given.only, given.seeds, given.calls = QUICK, 3, "5,8,10"
     budgets = [int(n) for n in given.calls.split(",")]
     files.ensure_folder(RUNS)
+    unpack(given.out / "tuners.json")
     cells = (
         stored(budgets, given.seeds)
         if given.stored

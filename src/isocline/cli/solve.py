@@ -29,6 +29,10 @@ def solve(
     seconds: Annotated[float, typer.Option(help="Time of training.")] = 60.0,
     points: Annotated[Optional[int], typer.Option(help="Training points inside the domain.", min=1)] = None,  # noqa: UP045
     width: Annotated[int, typer.Option(help="Width of the network's three layers.", min=2)] = 24,
+    directions: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="Estimate the Laplacian from so many random directions, in many dimensions.", min=1),
+    ] = None,
     out: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option("--out", "-o", help="Folder of the results. [default: runs/solve/NAME]"),
@@ -57,6 +61,7 @@ def solve(
         seconds,
         points,
         width,
+        directions,
         out or Path("runs/solve") / Path(problem).stem,
         classical,
         seed,
@@ -82,6 +87,7 @@ def _solve(
     seconds: float,
     points: int | None,
     width: int,
+    directions: int | None,
     out: Path,
     classical: bool,
     seed: int,
@@ -89,16 +95,20 @@ def _solve(
 ) -> None:
     from isocline._core import files
     from isocline._core.estimate import Budget
+    from isocline.derivatives import taylor
+    from isocline.objectives import EstimatedLaplacian
     from isocline.recipes.pictures import save
     from isocline.recipes.solve import solve as run
     from isocline.recipes.solve.defaults import default_network
     from isocline.recipes.solve.report import picture
 
     console = Console(stderr=as_json)
-    console.print(f"{problem.name}: {', '.join(problem.names)}; training for {seconds:g} seconds.", markup=False)
+    names = problem.names if problem.domain.d <= 8 else (*problem.names[:2], "...", problem.names[-1])
+    console.print(f"{problem.name}: {', '.join(names)}; training for {seconds:g} seconds.", markup=False)
     budget = Budget(seconds=seconds, points=points)
     network = default_network(problem, width, seed=seed)
-    solution = run(problem, network, budget=budget, rng=seed, folder=out / "run", classical=classical)
+    backend = EstimatedLaplacian(samples=directions) if directions else taylor
+    solution = run(problem, network, budget=budget, rng=seed, folder=out / "run", classical=classical, backend=backend)
     solution.save(out)
     save(picture(solution), out / "solution.png")
     solution.report(out / "report.html")

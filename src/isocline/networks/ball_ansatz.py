@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -10,7 +12,9 @@ from isocline.points import Ball
 
 
 class BallAnsatz(nn.Module):
-    r"""The field ``u(x) = g + (1 - |x - c|^2 / R^2) N((x - c) / R)`` of a ball of radius R around c; it is g on the sphere.
+    r"""The field ``u(x) = g + (1 - |y|^2) N(sqrt(d + 2) y)``, ``y = (x - c) / R``, of a ball of radius R around c; g on the sphere.
+
+    Uniform points have coordinates of variance ``1 / (d + 2)``; the network sees them with variance one.
 
     Args:
         body: any module (N, d) to (N, k).
@@ -29,7 +33,7 @@ class BallAnsatz(nn.Module):
     def __init__(self, body: nn.Module, ball: Ball, values: tuple[float, ...] = (0.0,)) -> None:
         super().__init__()
         require(isinstance(ball, Ball), f"a BallAnsatz needs a Ball, got {type(ball).__name__}")
-        self.body, self.radius = body, ball.radius
+        self.body, self.radius, self.scale = body, ball.radius, math.sqrt(ball.d + 2)
         dtype = next((p.dtype for p in body.parameters()), torch.float64)
         self.register_buffer("centre", torch.tensor(ball.centre, dtype=dtype))
         self.register_buffer("values", torch.tensor(values, dtype=dtype))
@@ -37,5 +41,5 @@ class BallAnsatz(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return u (N, k) at points (N, d)."""
         y = (x - self.centre) / self.radius
-        found: Tensor = self.values + (1 - torch.linalg.vecdot(y, y)).unsqueeze(1) * self.body(y)
+        found: Tensor = self.values + (1 - torch.linalg.vecdot(y, y)).unsqueeze(1) * self.body(self.scale * y)
         return found

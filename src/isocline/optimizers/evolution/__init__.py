@@ -1,6 +1,7 @@
 """Networks as states: fields that move in time by fits."""
 
 from isocline.optimizers.evolution.insr import AdamFit, GaussNewtonFit, Term, advected, insr
+from isocline.optimizers.evolution.splitting import divergence, incompressible
 from isocline.optimizers.evolution.stepper import FieldStep, Fitted
 from isocline.optimizers.evolution.teng import Projections, initial_fit, teng
 
@@ -12,6 +13,8 @@ __all__ = [
     "Projections",
     "Term",
     "advected",
+    "divergence",
+    "incompressible",
     "initial_fit",
     "insr",
     "teng",

@@ -194,5 +194,9 @@ def test_a_field_on_a_ball_meets_its_numbers_on_the_sphere() -> None:
     found = default_network(problem)
     assert found.met == ("sphere",)
     assert torch.allclose(found(x), torch.tensor(4.0, dtype=torch.float64), atol=1e-12)
+    two = [Dirichlet("sphere", 4.0), Dirichlet("sphere", -1.0, component=1)]
+    pair = default_network(Problem(ball, lambda u, q, p: (laplacian(u[0]), laplacian(u[1])), two, components=2))
+    assert len(pair.met) == 2
+    assert torch.allclose(pair(x), torch.tensor([4.0, -1.0], dtype=torch.float64).expand(20, 2), atol=1e-12)
     left = Problem(ball, lambda u, q, p: laplacian(u), [Dirichlet("sphere", lambda q: q.x)])
     assert not hasattr(default_network(left), "met")

@@ -66,7 +66,7 @@ class ExactOnBall(BallAnsatz):
         met: the labels of the parts that hold by construction.
     """
 
-    met: tuple[str, ...] = ("sphere",)
+    met: tuple[str, ...] = ()
 
 
 def meeting_on_ball(problem: Problem, body: nn.Module) -> ExactOnBall | None:
@@ -74,13 +74,15 @@ def meeting_on_ball(problem: Problem, body: nn.Module) -> ExactOnBall | None:
 
     Args:
         problem: what shall hold.
-        body: maps points (N, d), those of the ball moved to the unit ball, to (N, c).
+        body: maps (N, d) to (N, c); see `BallAnsatz`.
     """
     values = {c.component: c.value for c in problem.conditions if isinstance(c, Dirichlet) and c.where == "sphere"}
     numbers = [v for _, v in sorted(values.items()) if isinstance(v, int | float)]
     if not isinstance(problem.domain, Ball) or not (len(problem.conditions) == len(numbers) == problem.components):
         return None
-    return ExactOnBall(body, problem.domain, tuple(float(v) for v in numbers))
+    field = ExactOnBall(body, problem.domain, tuple(float(v) for v in numbers))
+    field.met = tuple(part.label for part in problem.parts)
+    return field
 
 
 def _built(problem: Problem, box: Box, body: nn.Module, chosen: Sequence[Condition]) -> Exact:

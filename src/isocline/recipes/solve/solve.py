@@ -239,7 +239,7 @@ def _refuse_moving_points(optimizer: torch.optim.Optimizer, points: TrainingPoin
 
 
 def _residuals(trial: Trial) -> int:
-    """Return how many residuals one batch has; estimates of one count once."""
+    """Return how many residuals one batch has, each estimate counted."""
     found = trial.objective.blocks(trial.field, trial.batch(0), trial.values())
     return sum(len(r) for several in found.values() for r in several)
 

@@ -1,6 +1,6 @@
 """Tuner by tuner: what a better table gains at equal calls, on noises that nothing was fitted or chosen on.
 
-    python benchmarks/tuners.py [--quick] [--stored] [--only BED] [--calls 4,5,6,8,10] [--seeds 5]
+    python benchmarks/tuners.py [--quick] [--stored] [--only BED] [--calls 4,5,6,8,10] [--rows GITS,LD3] [--seeds 5]
 
 Beds, all in float64 but the last: smooth mixture (8-D, wide components), sharp mixture (the same means, width 0.1), circle (512
 narrow components in 16-D), perturbed mixture (the smooth one with a smooth error of at most 0.1), Fashion-MNIST (bundled model).
@@ -347,6 +347,7 @@ def main() -> None:
     parser.add_argument("--stored", action="store_true", help="write the page of the cells that are there")
     parser.add_argument("--only", choices=list(BEDS))
     parser.add_argument("--calls", default="4,5,6,8,10")
+    parser.add_argument("--rows", default="", help="how the names of rows start, with commas; all where nothing is said")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--out", type=Path, default=OUT)
     given = parser.parse_args()
@@ -364,6 +365,7 @@ def main() -> None:
             for seed in range(given.seeds)
             for calls in budgets
             for row in (*ROWS, None)
+            if label(row).startswith(tuple(given.rows.split(",")))
         ]
     )
     result = {
@@ -372,7 +374,7 @@ def main() -> None:
         "cells": cells,
     }
     print(page(result))
-    if given.quick or not given.only:
+    if given.quick or not (given.only or given.rows):
         name = "tuners_quick" if given.quick else "tuners"
         files.write_json(given.out / f"{name}.json", result)
         files.write_text(given.out / f"{name}.md", page(result))

@@ -12,11 +12,13 @@ import isocline as iso
 from isocline._core.errors import InvalidInput, NotFinite
 from isocline._core.stream import Stream
 from isocline.equations import Box, Dirichlet, Free, Initial, Observations, Problem
+from isocline.equations.library import sine_gordon
 from isocline.networks.mlp import MLP
-from isocline.objectives import ResidualLoss
-from isocline.points import R3, Sobol
+from isocline.objectives import EstimatedLoss, ResidualLoss
+from isocline.points import R3, Sobol, Uniform
 from isocline.recipes.solve import TrainingPoints, meeting, solve
 from isocline.recipes.solve.compiled import CompiledLoss
+from isocline.recipes.solve.defaults import default_network
 from isocline.recipes.solve.trial import Trial
 from isocline.training.settings import Part
 
@@ -60,6 +62,23 @@ def test_it_is_the_same_loss_with_the_same_gradients(exact: bool) -> None:
     torch.testing.assert_close(places, elsewhere)
     for a, b in zip(slopes, others, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*script_method")  # the compiler's own
+def test_directions_of_an_estimated_laplacian_are_new_in_every_compiled_step() -> None:
+    given = sine_gordon(6)
+    found: list[list[float]] = []
+    for compiled in (False, True):
+        torch.manual_seed(0)
+        field = default_network(given, 6)
+        points, objective = TrainingPoints(Uniform(16), Uniform(1)), EstimatedLoss(given, {"sphere": 0.0})
+        trial = Trial(given, field, points, objective, Stream(0))
+        loss = CompiledLoss(trial) if compiled else trial.loss
+        steps = (loss(trial, trial.batches(step, Part()), step, Part()).loss for step in range(3))
+        found.append([float(value.detach()) for value in steps])
+    assert found[0] == pytest.approx(found[1], rel=1e-10)
+    assert len(set(found[0])) == 3
 
 
 def test_a_residual_that_branches_on_values_goes_on_in_python() -> None:

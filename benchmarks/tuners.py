@@ -347,7 +347,9 @@ def main() -> None:
     parser.add_argument("--stored", action="store_true", help="write the page of the cells that are there")
     parser.add_argument("--only", choices=list(BEDS))
     parser.add_argument("--calls", default="4,5,6,8,10")
-    parser.add_argument("--rows", default="", help="how the names of rows start, with commas; all where nothing is said")
+    parser.add_argument(
+        "--rows", default="", help="how the names of rows start, with commas; all where nothing is said"
+    )
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--out", type=Path, default=OUT)
     given = parser.parse_args()

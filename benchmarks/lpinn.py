@@ -8,9 +8,8 @@ viscosity 0.01 on (-1, 1) from -sin(pi x) until t = 0.25, before its shock. Both
 state; the moving points have one of 2 x 10 beside it for their places, in units of the speed, with the equation in its own
 chain rule and the paper's weight of 10 on the speed. Initial values, periodicity and walls hold by construction in both ways,
 so that no weights have to be found. Both have 1000 uniform points, drawn once, and equally many iterations of L-BFGS in
-float64. (With Adam in float32, 6000 steps, moving points at c = 50 ended at 0.96: their stretch has to be right to 1 / c.)
-Errors are relative L2 at the last time against the exact solution; where points have crossed, the error is that of zero. Seeds
-that ``docs/benchmarks/lpinn.json`` has are not run again. Writes that file and ``.md``.
+float64. Errors are relative L2 at the last time against the exact solution; where points have crossed, the error is that of
+zero. Seeds that ``docs/benchmarks/lpinn.json`` has are not run again. Writes that file and ``.md``.
 """
 
 from __future__ import annotations

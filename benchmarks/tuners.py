@@ -112,6 +112,7 @@ class Row(NamedTuple):
 ROWS = (
     Row("GITS", DDIM, GITS()),
     Row("OptimalSteps", DDIM, OptimalSteps()),
+    Row("OptimalSteps, free start", DDIM, OptimalSteps(free_start=True)),
     Row("GITS", TWO_M, GITS()),
     Row("OptimalSteps", TWO_M, OptimalSteps()),
     Row("IIA, fixed carry", TWO_M, IIA(free_carry=False)),

@@ -4,6 +4,7 @@ from isocline.plans.analytic_first_step import analytic_first_step
 from isocline.plans.bits import bits_per_dimension, dequantise
 from isocline.plans.canonical import Canonical
 from isocline.plans.composite import Stretch, composite
+from isocline.plans.free_start import free_start
 from isocline.plans.likelihood import ExactTrace, Hutchinson, LogLikelihood, log_likelihood
 from isocline.plans.picard import ParallelSampled, picard
 from isocline.plans.plan import Plan
@@ -27,6 +28,7 @@ __all__ = [
     "bits_per_dimension",
     "composite",
     "dequantise",
+    "free_start",
     "log_likelihood",
     "picard",
     "unroll",

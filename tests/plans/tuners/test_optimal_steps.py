@@ -49,6 +49,23 @@ def test_it_takes_four_tenths_off_ddims_error_in_five_of_five_seeds(model: Gauss
         assert after < 0.6 * before, seed
 
 
+def test_a_free_start_helps_ddim_in_five_of_five_seeds(model: GaussianMixture) -> None:
+    for seed in range(5):
+        calibration = calibrate(model, seed)
+        plain, free = (
+            OptimalSteps(substeps=1, free_start=free).fit(base(8), model, calibration, seed).plan
+            for free in (False, True)
+        )
+        assert free.calls == plain.calls == 8
+        assert len(free.nodes) == len(plain.nodes) + 1
+        assert free.times[0] == plain.times[0]
+        assert free.times[-1] == plain.times[-1]
+        before, after = (measure(plan, model, calibration.held_out, batch=256).rms() for plan in (plain, free))
+        assert after < before, seed
+    with pytest.raises(InvalidInput, match="a plan made by 'OptimalSteps' cannot be compiled again"):
+        OptimalSteps().fit(free, model, calibration, 0)
+
+
 @pytest.mark.parametrize("per_sample", [True, False])
 def test_it_needs_the_students_own_states(
     model: GaussianMixture, per_sample: bool, monkeypatch: pytest.MonkeyPatch
@@ -78,10 +95,13 @@ CASES = [
 ]
 
 
-def plain_search(plan: Plan, model: Denoiser, times: Tensor, teacher: Tensor, steps: int) -> list[int]:
+def plain_search(
+    plan: Plan, model: Denoiser, times: Tensor, teacher: Tensor, steps: int, free: bool = False
+) -> list[int]:
     """Search for one sample (teacher (T+1, 1, d)), one step of DDIM at a time."""
     last = len(times) - 1
-    reached = {0: (teacher[0], [0])}
+    unit = [float(plan.process.alpha(t) + plan.process.sigma(t)) for t in times]  # of unit noise in flow form
+    reached = {i: (teacher[0] / unit[0] * unit[i], [i]) for i in range(last - steps + 1 if free else 1)}
     for k in range(1, steps + 1):
         fresh = {}
         for j in [last] if k == steps else range(k, last - steps + k + 1):
@@ -98,16 +118,17 @@ def plain_search(plan: Plan, model: Denoiser, times: Tensor, teacher: Tensor, st
 
 @pytest.mark.parametrize(("process", "end", "threshold"), CASES)
 @pytest.mark.parametrize("steps", [1, 2, 4, 8])
+@pytest.mark.parametrize("free", [False, True])
 def test_each_sample_gets_the_schedule_of_a_plain_search(
-    process: GaussianProcess, end: grids.span.End, threshold: Threshold | None, steps: int
+    process: GaussianProcess, end: grids.span.End, threshold: Threshold | None, steps: int, free: bool
 ) -> None:
     smooth = GaussianMixture.smooth_bed(process)
     times = grids.uniform(process, 8, end=end)
     plan = solvers.ddim(process, grids.uniform(process, steps, end=end)).with_threshold(threshold)
     noises = NoiseSet(plan.start((3, 8), 0, dtype=torch.float64), None, torch.zeros(3, 8))
-    found = OptimalSteps().schedules(plan, smooth, Levels(process, times), noises)
+    found = OptimalSteps(free_start=free).schedules(plan, smooth, Levels(process, times), noises)
     teacher = TeacherPaths(smooth, noises, substeps=2).at(times)
-    expected = [plain_search(plan, smooth, times, teacher[:, b : b + 1], steps) for b in range(3)]
+    expected = [plain_search(plan, smooth, times, teacher[:, b : b + 1], steps, free) for b in range(3)]
     assert found.tolist() == expected
 
 

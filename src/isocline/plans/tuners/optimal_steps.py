@@ -11,11 +11,14 @@ guess that. The result is not exactly optimal: of all states that ``k`` steps ca
 another one might come nearer later.
 
 Every sample has a schedule of its own; the element-wise median over samples is a schedule again, as medians keep order.
+
+The authors' code does one thing more, `free_start` here: a schedule may begin at any node, the start noise being the state there.
+That saves a call where the data prediction hardly changes. Under Euler's method it mostly helps.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import torch
 from torch import Tensor
@@ -24,12 +27,14 @@ from isocline._core.errors import require
 from isocline._core.progress import Progress
 from isocline._core.registry import Method
 from isocline._core.stream import Stream
+from isocline.plans.free_start import free_start, kept_noise
 from isocline.plans.plan import Plan
+from isocline.plans.provenance import Provenance
 from isocline.plans.solvers.rows import Levels
 from isocline.plans.tuners.calibration import Calibration, NoiseSet
 from isocline.plans.tuners.paths import TeacherPaths
-from isocline.plans.tuners.recompile import on_times
-from isocline.plans.tuners.teacher_grid import Search, clean, euler_to_all, fine_grid
+from isocline.plans.tuners.recompile import on_times, solver_of
+from isocline.plans.tuners.teacher_grid import Search, clean, euler_to_all, fine_grid, per_node
 from isocline.plans.tuners.tuned import Tuned
 from isocline.processes import Denoiser
 
@@ -58,12 +63,15 @@ class OptimalSteps:
         per_sample: search for each noise and take the median; else one schedule for each batch, by the batch's mean square.
         substeps: steps of the teacher between neighbouring nodes.
         batch: noises that are searched together.
+        free_start: let the search choose a first step without a call, `isocline.plans.free_start`; it takes ``T`` calls more.
+            The plan is not its solver's own any more, so no tuner of times can follow.
     """
 
     nodes: int = 60
     per_sample: bool = True
     substeps: int = 2
     batch: int = 64
+    free_start: bool = False
 
     def __post_init__(self) -> None:
         require(self.nodes >= 1 and self.batch >= 1, f"OptimalSteps needs nodes >= 1 and batch >= 1, got {self}")
@@ -96,15 +104,21 @@ class OptimalSteps:
         levels = Levels(base.process, fine_grid(base, self.nodes))
         found = search.for_each(self.batch, lambda part: self.schedules(base, search.denoiser, levels, part), bar)
         if found:
-            times = levels.times[torch.cat(found).median(0).values]
-            search.best.offer(1, on_times(base, times, "OptimalSteps", OPTIMAL_STEPSIZE.arxiv, asdict(self)))
+            schedule = torch.cat(found).median(0).values
+            plan = on_times(base, levels.times[schedule], "OptimalSteps", OPTIMAL_STEPSIZE.arxiv, asdict(self))
+            search.best.offer(1, self._from_the_start(plan, base) if schedule[0] > 0 else plan)
         return search.result()
 
+    def _from_the_start(self, plan: Plan, base: Plan) -> Plan:
+        """Return a plan that starts late with the free step that leads there, labelled as none that a solver made."""
+        origin = Provenance("OptimalSteps", OPTIMAL_STEPSIZE.arxiv, {"base": solver_of(base)[0], **asdict(self)})
+        return replace(free_start(plan, base.nodes[0]), provenance=origin)
+
     def schedules(self, base: Plan, denoiser: Denoiser, levels: Levels, noises: NoiseSet) -> Tensor:
-        """Return the schedule found for each of `noises`, as nodes (B, N+1) of `levels`."""
+        """Return the schedule found for each of `noises`, as nodes (B, N+1) of `levels`; with `free_start` it may begin late."""
         teacher = TeacherPaths(denoiser, noises, self.substeps, self.batch).at(levels.times)
         steps = len(base.nodes) - 1
-        states, before = {0: teacher[0]}, []
+        states, before = self._starts(base, levels, teacher[0]), []
         for k in range(1, steps + 1):
             last = levels.n - steps + k  # a later node leaves too few for the steps to come
             layer = Layer(teacher, levels.n if k == steps else k, last, self.per_sample)
@@ -114,6 +128,14 @@ class OptimalSteps:
             states = layer.states()
             before.append(layer.before)
         return traced(before)
+
+    def _starts(self, base: Plan, levels: Levels, x: Tensor) -> dict[int, Tensor]:
+        """Return the states (B, *) that the first step may start from, by node."""
+        if not self.free_start:
+            return {0: x}
+        latest = levels.n - (len(base.nodes) - 1)
+        scales = kept_noise(base.process, levels.times[:1], levels.times[: latest + 1])
+        return dict(enumerate(per_node(scales, x) * x))
 
 
 class Layer:

@@ -82,7 +82,7 @@ PORTFOLIO: tuple[Entry, ...] = (
     Entry("DC-Solver", DCSolver()),
     Entry("DPM-Solver-v3", DPMSolverV3()),
     Entry("S3", S3(evaluations=200)),
-    Entry("end to end", EndToEnd(steps=300), gradients=True, share=3.0),
+    Entry("end to end", EndToEnd(steps=1000), gradients=True, share=3.0),
     Entry("times and model times", EndToEnd(free=Free(weights=False)), gradients=True),
     Entry("end to end, squared", EndToEnd(steps=300, power=2.0), gradients=True, share=2.0),
     Entry("LD3", LD3(), gradients=True),

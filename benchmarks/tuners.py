@@ -293,8 +293,20 @@ def summary(cells: list[dict[str, Any]], key: str) -> list[str]:
     return lines
 
 
-def seeds_of(bed: str, cells: Sequence[dict[str, Any]]) -> set[int]:
-    return {c["seed"] for c in cells if c["bed"] == bed}
+def fewer(bed: str, cells: Sequence[dict[str, Any]], given: dict[str, Any]) -> list[str]:
+    """Say which cells of a bed are missing, a line for each kind."""
+    mine = [c for c in cells if c["bed"] == bed]
+    if not mine:
+        return [f"- {bed}: not measured"]
+    seeds, rows = {c["seed"] for c in mine}, dict[tuple[int, ...], list[str]]()
+    for row in (*ROWS, None):
+        at = {c["at"] for c in mine if c["row"] == label(row)}
+        rows.setdefault(tuple(n for n in given["calls"] if n in at), []).append(label(row))
+    lines = [f"- {bed}: {len(seeds)} of {given['seeds']} seeds"] if len(seeds) < given["seeds"] else []
+    for at, names in rows.items():
+        where = f"at {', '.join(map(str, at))} calls only" if at else "not measured"
+        lines += [f"- {bed}, {where}: {'; '.join(names)}"] if at != tuple(given["calls"]) else []
+    return lines
 
 
 def page(result: dict[str, Any]) -> str:
@@ -308,11 +320,8 @@ def page(result: dict[str, Any]) -> str:
         "counted.",
     ]
     beds = [QUICK] if given["quick"] else list(BEDS)
-    missing = [bed for bed in beds if bed not in {c["bed"] for c in result["cells"]}]
-    short = [bed for bed in beds if 0 < len(seeds_of(bed, result["cells"])) < given["seeds"]]
-    notes = [f"Not measured: {bed}." for bed in missing]
-    notes += [f"Fewer seeds: {bed}, {len(seeds_of(bed, result['cells']))}." for bed in short]
-    lines += ["", " ".join(notes)] if notes else []
+    notes = [line for bed in beds for line in fewer(bed, result["cells"], given)]
+    lines += ["", "What is missing:", "", *notes] if notes else []
     if not given["quick"]:
         lines += [
             "",

@@ -17,7 +17,7 @@ export MPLBACKEND ?= Agg
 
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help quickstart test lint format types layers docs wheel bench studies clean
+.PHONY: help quickstart test lint format types layers docs wheel bench studies oldest clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -58,6 +58,12 @@ bench: $(VENV)/.ok-dev ## the short form of every benchmark
 studies: $(VENV)/.ok-dev ## the short form of every study; an error where a claim fails
 	@set -e; for script in $$(grep -l __main__ studies/*.py); do \
 	   echo "== $$script --quick"; OMP_NUM_THREADS=1 $(BIN)/python $$script --quick; done
+
+oldest: $(VENV)/.ok-dev ## the tests of diffusers with the oldest version that is supported
+	@test -d build/oldest/diffusers || $(PIP) --no-deps --target build/oldest \
+	   diffusers==0.30.0 transformers==4.44.2 tokenizers==0.19.1 huggingface_hub==0.24.7
+	PYTHONPATH=build/oldest HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 \
+	   tests/plans/export/test_diffusers_export.py tests/recipes/test_from_diffusers.py tests/recipes/test_text_pipelines.py
 
 clean: ## remove what was built; the environment stays
 	rm -rf build dist docs/_build docs/api docs/auto_examples docs/methods.md docs/sg_execution_times.rst

@@ -26,6 +26,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -96,40 +97,43 @@ def cells_of(folder: Path, bed: str, budgets: list[int], seed: int) -> Iterator[
         for student in STUDENTS
         for calls in budgets
     }
+    for c in (*theirs(folder, bed, budgets, seed), *ours(bed, budgets, seed)):
+        yield c | {"base": bases[c["student"], c["at"]]}
+
+
+def theirs(folder: Path, bed: str, budgets: list[int], seed: int) -> Iterator[dict[str, Any]]:
+    """Yield the cells of the authors' code; those of GITS say whether isocline finds the same path through the same costs."""
+    model, calibration = prepared(bed, seed)
     for method in REPOSITORIES:
         for found in authors(folder, method, bed, budgets, seed):
             costs = torch.tensor(found.pop("costs", []), dtype=torch.float64)
             path = found.pop("path", None)
             same = path == forward_path(costs, found["at"]) if path else None
             for student in STUDENTS:
-                name = student.solver.__name__
                 tuned = on_times(student, model, calibration, found["times"])
-                yield found | {
-                    "row": f"{method}, authors",
-                    "student": name,
-                    "same_path": same,
-                    "tuned": tuned,
-                    "base": bases[name, found["at"]],
-                }
-    for row, (tuner, free) in OURS.items():
-        for calls in budgets:
-            for student in STUDENTS:
-                name, began = student.solver.__name__, time.process_time()
-                base = student.compile(model.process, calls + free, BEDS[bed].end)
-                tuned = tuner.fit(base, model, calibration, Stream(seed, row))
-                plan = analytic_first_step(tuned.plan, spread(calibration)) if free else tuned.plan
-                assert plan.calls == calls
-                yield {
-                    "row": row,
-                    "at": calls,
-                    "student": name,
-                    "times": plan.times.tolist(),
-                    "calls": tuned.cost.calls,
-                    "noises": len(calibration.train),
-                    "seconds": time.process_time() - began,
-                    "tuned": figures(measure(plan, model, calibration.held_out)),
-                    "base": bases[name, calls],
-                }
+                name = student.solver.__name__
+                yield found | {"row": f"{method}, authors", "student": name, "same_path": same, "tuned": tuned}
+
+
+def ours(bed: str, budgets: list[int], seed: int) -> Iterator[dict[str, Any]]:
+    """Yield the cells of isocline."""
+    model, calibration = prepared(bed, seed)
+    for (row, (tuner, free)), calls, student in product(OURS.items(), budgets, STUDENTS):
+        began = time.process_time()
+        base = student.compile(model.process, calls + free, BEDS[bed].end)
+        tuned = tuner.fit(base, model, calibration, Stream(seed, row))
+        plan = analytic_first_step(tuned.plan, spread(calibration)) if free else tuned.plan
+        assert plan.calls == calls
+        yield {
+            "row": row,
+            "at": calls,
+            "student": student.solver.__name__,
+            "times": plan.times.tolist(),
+            "calls": tuned.cost.calls,
+            "noises": len(calibration.train),
+            "seconds": time.process_time() - began,
+            "tuned": figures(measure(plan, model, calibration.held_out)),
+        }
 
 
 def spread(calibration: Calibration) -> float:

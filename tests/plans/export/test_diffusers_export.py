@@ -25,7 +25,7 @@ from typer.testing import CliRunner
 from isocline._core.errors import BadFile, ExtraMissing, InvalidInput, Mismatch
 from isocline._core.stream import Stream
 from isocline.cli import app as cli
-from isocline.plans import Plan, Stretch, Threshold, composite, grids, solvers
+from isocline.plans import Plan, Stretch, Threshold, composite, free_start, grids, solvers
 from isocline.plans.export import PlanScheduler, flow_match_sigmas
 from isocline.plans.export import diffusers as module
 from isocline.plans.export.stepping import Stepping
@@ -104,6 +104,10 @@ def restarting(process: GaussianProcess, times: Tensor) -> Plan:
     return solvers.restart(process, times, [solvers.Restart(low, high, steps=2)])
 
 
+def late(solver: Callable[..., Plan], process: GaussianProcess, times: Tensor) -> Plan:
+    return free_start(solver(process, times[1:]), times[0])
+
+
 Solve = Callable[[GaussianProcess], Plan]
 CHURN: dict[str, Any] = {"s_churn": 2.0, "s_noise": 1.01}
 # name -> (model, output, plan): deterministic, stochastic, tuned, multi-stage, flow
@@ -122,11 +126,13 @@ PLANS: dict[str, tuple[str, str, Solve]] = {
     "churn": ("sdxl", "epsilon", lambda p: solvers.stochastic_heun(p, karras(p, 4), **CHURN)),
     "restart": ("unet", "epsilon", lambda p: restarting(p, karras(p, 6))),
     "tuned": ("stable diffusion", "epsilon", lambda p: tuned(solvers.dpm_solver_pp_2m(p, karras(p, 6)))),
+    "free start": ("unet", "epsilon", lambda p: late(solvers.dpm_solver_pp_2m, p, karras(p, 6))),
     "flow Euler": ("sd3", "epsilon", lambda p: solvers.flow_euler(p, even(p, 6))),
     "flow Heun": ("flux", "epsilon", lambda p: solvers.flow_heun(p, even(p, 4))),
     "flow 2m": ("sd3", "epsilon", lambda p: solvers.dpm_solver_pp_2m(p, even(p, 6))),
     "flow sde": ("flux", "epsilon", lambda p: solvers.sde_dpm_solver_pp_2m(p, even(p, 6))),
     "flow tuned": ("sd3", "epsilon", lambda p: tuned(solvers.flow_euler(p, even(p, 6)))),
+    "flow free start": ("sd3", "epsilon", lambda p: late(solvers.flow_euler, p, even(p, 6))),
 }  # fmt: skip
 every_plan = pytest.mark.parametrize("name", PLANS)
 

@@ -4,8 +4,25 @@ import pytest
 import torch
 
 from isocline._core.errors import InvalidInput
-from isocline.plans import Plan, free_start, grids, solvers
+from isocline._core.stream import Stream
+from isocline.plans import Plan, analytic_first_step, free_start, grids, solvers
 from isocline.plans.free_start import kept_noise
+from isocline.plans.tuners import (
+    DODE,
+    DSS,
+    GITS,
+    IIA,
+    LD3,
+    S3,
+    Bespoke,
+    DCSolver,
+    DPMSolverV3,
+    EndToEnd,
+    OptimalSteps,
+    TimeAligner,
+    draw_noises,
+)
+from isocline.plans.tuners.recompile import on_times
 from isocline.processes import (
     EDM,
     Data,
@@ -60,3 +77,41 @@ def test_a_start_that_is_not_before_the_plan_is_refused(start: float) -> None:
     plan = solvers.ddim(EDM(), grids.karras(EDM(t_max=12.0), 5))
     with pytest.raises(InvalidInput, match="lies before t = 12"):
         free_start(plan, start)
+
+
+TUNERS = [
+    GITS(nodes=12),
+    OptimalSteps(nodes=12),
+    IIA(),
+    DODE(),
+    DCSolver(),
+    DPMSolverV3(),
+    LD3(times_rounds=1, both_rounds=1),
+    DSS(steps=2),
+    S3(evaluations=8),
+    Bespoke(steps=2),
+    TimeAligner(steps=2),
+    EndToEnd(steps=2),
+]
+ON_ANY_ROWS = (DODE, S3, TimeAligner, Bespoke)
+
+
+@pytest.mark.parametrize("tuner", TUNERS, ids=lambda tuner: type(tuner).__name__)
+@pytest.mark.parametrize("change", [lambda plan: free_start(plan, 80.0), analytic_first_step], ids=["free", "analytic"])
+@pytest.mark.parametrize("searched", [False, True], ids=["solver", "searched"])
+def test_no_tuner_adds_a_call_to_a_plan_whose_first_step_is_free(tuner, change, searched) -> None:
+    model, process = GaussianMixture.smooth_bed(EDM()), EDM()
+    start, steps = (80.0, 7) if change is analytic_first_step else (12.0, 6)
+    teacher = solvers.heun(process, grids.karras(process, 8, end="t_min"))
+    noises = draw_noises(teacher, model, (8,), (8, 8, 8), Stream(0), dtype=torch.float64)
+    nodes = grids.karras(EDM(t_max=start), steps, end="t_min")
+    base = solvers.unipc(process, nodes, order=2) if isinstance(tuner, DCSolver) else solvers.ddim(process, nodes)
+    if searched:
+        base = on_times(base, nodes, "GITS", "", {})
+    base = change(base)
+    assert base.calls == 6
+    if isinstance(tuner, ON_ANY_ROWS):
+        assert tuner.fit(base, model, noises, 0).plan.calls == 6
+    else:
+        with pytest.raises(InvalidInput, match=r"cannot be compiled again|exact where|one call a step"):
+            tuner.fit(base, model, noises, 0)

@@ -64,8 +64,7 @@ def analytic_first_step(plan: Plan, data_std: float = 1.0) -> Plan:
     carry, weights, noise = Canonical(start, outputs, canonical.noises).rows()
     evaluate = plan.evaluate.clone()
     evaluate[0] = False
-    settings = plan.provenance.settings | {"analytic_first_step": data_std}
-    provenance = replace(plan.provenance, settings=settings, error=None)
+    provenance = plan.provenance.changed("analytic_first_step", data_std)
     return replace(plan, carry=carry, weights=weights, noise=noise, evaluate=evaluate, provenance=provenance)
 
 

@@ -53,6 +53,7 @@ def free_start(plan: Plan, start: float | Tensor) -> Plan:
         noise=torch.cat([silent, plan.noise]),
         evaluate=torch.cat([torch.zeros(1, dtype=torch.bool), plan.evaluate]),
         constant=None if plan.constant is None else torch.cat([silent, plan.constant]),
+        provenance=plan.provenance.changed("free_start", float(start)),
     )
 
 

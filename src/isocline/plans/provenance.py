@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from isocline._core.estimate import Estimate
@@ -28,6 +28,18 @@ class Provenance:
     error: Estimate | None = None
     cost: dict[str, float] = field(default_factory=dict)
     version: str = __version__
+
+    def changed(self, by: str, setting: Any) -> Provenance:
+        """Return the origin of a plan that the function `by` has changed: its solver cannot make it again, its error is not known.
+
+        Args:
+            by: name of the function.
+            setting: what it was called with, as plain data.
+        """
+        settings = self.settings | {by: setting}
+        if "solver_settings" in settings:  # of a tuner of times, which names the solver under it
+            settings["solver_settings"] = settings["solver_settings"] | {by: setting}
+        return replace(self, settings=settings, error=None)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the provenance as plain data for a file."""

@@ -62,7 +62,7 @@ def test_a_free_start_helps_ddim_in_five_of_five_seeds(model: GaussianMixture) -
         assert free.times[-1] == plain.times[-1]
         before, after = (measure(plan, model, calibration.held_out, batch=256).rms() for plan in (plain, free))
         assert after < before, seed
-    with pytest.raises(InvalidInput, match="a plan made by 'OptimalSteps' cannot be compiled again"):
+    with pytest.raises(InvalidInput, match="a plan of ddim that free_start has changed cannot be compiled again"):
         OptimalSteps().fit(free, model, calibration, 0)
 
 

@@ -18,7 +18,7 @@ That saves a call where the data prediction hardly changes. Under Euler's method
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor
@@ -29,11 +29,10 @@ from isocline._core.registry import Method
 from isocline._core.stream import Stream
 from isocline.plans.free_start import free_start, kept_noise
 from isocline.plans.plan import Plan
-from isocline.plans.provenance import Provenance
 from isocline.plans.solvers.rows import Levels
 from isocline.plans.tuners.calibration import Calibration, NoiseSet
 from isocline.plans.tuners.paths import TeacherPaths
-from isocline.plans.tuners.recompile import on_times, solver_of
+from isocline.plans.tuners.recompile import on_times
 from isocline.plans.tuners.teacher_grid import Search, clean, euler_to_all, fine_grid, per_node
 from isocline.plans.tuners.tuned import Tuned
 from isocline.processes import Denoiser
@@ -106,13 +105,8 @@ class OptimalSteps:
         if found:
             schedule = torch.cat(found).median(0).values
             plan = on_times(base, levels.times[schedule], "OptimalSteps", OPTIMAL_STEPSIZE.arxiv, asdict(self))
-            search.best.offer(1, self._from_the_start(plan, base) if schedule[0] > 0 else plan)
+            search.best.offer(1, free_start(plan, base.nodes[0]) if schedule[0] > 0 else plan)
         return search.result()
-
-    def _from_the_start(self, plan: Plan, base: Plan) -> Plan:
-        """Return a plan that starts late with the free step that leads there, labelled as none that a solver made."""
-        origin = Provenance("OptimalSteps", OPTIMAL_STEPSIZE.arxiv, {"base": solver_of(base)[0], **asdict(self)})
-        return replace(free_start(plan, base.nodes[0]), provenance=origin)
 
     def schedules(self, base: Plan, denoiser: Denoiser, levels: Levels, noises: NoiseSet) -> Tensor:
         """Return the schedule found for each of `noises`, as nodes (B, N+1) of `levels`; with `free_start` it may begin late."""

@@ -285,12 +285,19 @@ def summary(cells: list[dict[str, Any]], key: str) -> list[str]:
             base = [c["tuned"][key] / c["base"][key] for c in mine]
             classical = [c["tuned"][key] / best[place] for c in mine if (place := (bed, c["at"], c["seed"])) in best]
             columns.append(
-                f"{geometric(base):.2f}, {geometric(classical):.2f}" if base and classical else "not measured"
+                f"{geometric(base):.2f}, {geometric(classical):.2f}"
+                if base and classical
+                else lacking(cells, bed, name)
             )
             ahead += [ratio < 1 for ratio in classical]
         columns.append(f"{sum(ahead)} of {len(ahead)}")
         lines.append(f"| {name} | {' | '.join(columns)} |")
     return lines
+
+
+def lacking(cells: Sequence[dict[str, Any]], bed: str, name: str) -> str:
+    """Say why a row has no figure on a bed."""
+    return "does not fit" if any(c["bed"] == bed and c["row"] == name for c in cells) else "not measured"
 
 
 def fewer(bed: str, cells: Sequence[dict[str, Any]], given: dict[str, Any]) -> list[str]:

@@ -37,9 +37,9 @@ from tuners import BEDS, DDIM, TWO_M, figures, geometric, prepared
 from isocline._core import files
 from isocline._core.stream import Stream
 from isocline._version import __version__
-from isocline.plans import analytic_first_step
+from isocline.plans import Plan, analytic_first_step, free_start
 from isocline.plans.candidate import Candidate
-from isocline.plans.tuners import GITS, Calibration, NoiseSet, OptimalSteps, measure
+from isocline.plans.tuners import GITS, Calibration, OptimalSteps, measure
 from isocline.plans.tuners.gits import shortest_path
 from isocline.processes import Denoiser
 
@@ -75,16 +75,20 @@ def authors(folder: Path, method: str, bed: str, budgets: list[int], seed: int) 
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def on_times(student: Candidate, model: Denoiser, calibration: Calibration, times: list[float]) -> dict[str, float]:
-    """Return the errors of a student on times that end where the teacher does, from the state that the start noise stands for."""
-    held_out, process = calibration.held_out, model.process
+def on_times(student: Candidate, model: Denoiser, times: list[float]) -> Plan:
+    """Return a student on the authors' times, in float32 for GITS, between the bed's ends; a late start is reached for nothing."""
+    process = model.process
     nodes = torch.tensor([*times[:-1], float(process.t_min)], dtype=torch.float64)
-    if abs(nodes[0] / process.t_max - 1) < 1e-4:
-        nodes[0] = process.t_max
-    ends = process.sigma(torch.stack([nodes.new_tensor(process.t_max), nodes[0]]))
-    start = held_out.x * float((1 + ends[1]) / (1 + ends[0]))  # the same noise in flow form
+    late = abs(float(nodes[0]) / float(process.t_max) - 1) > 1e-4
+    nodes[0] = nodes[0] if late else process.t_max
     plan = student.solver(process, nodes, **student.solver_settings)
-    return figures(measure(plan, model, NoiseSet(start, held_out.cond, held_out.target)))
+    return free_start(plan, process.t_max) if late else plan
+
+
+def commit(repository: Path) -> str:
+    """Return the commit of a repository, shortened."""
+    command = ["git", "-C", str(repository), "rev-parse", "--short=12", "HEAD"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def cells_of(folder: Path, bed: str, budgets: list[int], seed: int) -> Iterator[dict[str, Any]]:
@@ -110,7 +114,7 @@ def theirs(folder: Path, bed: str, budgets: list[int], seed: int) -> Iterator[di
             path = found.pop("path", None)
             same = path == forward_path(costs, found["at"]) if path else None
             for student in STUDENTS:
-                tuned = on_times(student, model, calibration, found["times"])
+                tuned = figures(measure(on_times(student, model, found["times"]), model, calibration.held_out))
                 name = student.solver.__name__
                 yield found | {"row": f"{method}, authors", "student": name, "same_path": same, "tuned": tuned}
 
@@ -182,12 +186,14 @@ def costs(cells: list[dict[str, Any]]) -> list[str]:
 
 def page(result: dict[str, Any]) -> str:
     cells, versions = result["cells"], result["versions"]
+    commits = " and ".join(f"{name} at {at}" for name, at in result["commits"].items())
+    given = result["settings"]
     paths = [c["same_path"] for c in cells if c.get("same_path") is not None and c["student"] == "ddim"]
     lines = [
         "# Beside the authors' code",
         "",
-        f"Written by `python benchmarks/research_code.py`; isocline {versions['isocline']}, torch {versions['torch']}. "
-        f"{result['settings']['seeds']} seeds; {', '.join(map(str, result['settings']['calls']))} calls. Error of the student on "
+        f"Written by `python benchmarks/research_code.py`; isocline {versions['isocline']}, torch {versions['torch']}; {commits}. "
+        f"{given['seeds']} seeds; {', '.join(map(str, given['calls']))} calls. Error of the student on "
         "the times found over its error on the Karras grid: geometric mean over calls and seeds, with the range; below 1 is "
         "better. Each search as its repository sets it, or as isocline does. Those of isocline return the base where nothing beats "
         "it on validation noises; those of the authors do not look.",
@@ -234,6 +240,7 @@ def main() -> None:
     result = {
         "settings": {"seeds": seeds, "calls": budgets},
         "versions": {"isocline": __version__, "torch": torch.__version__, "python": platform.python_version()},
+        "commits": {name: commit(given.folder / name) for name in REPOSITORIES.values()},
         "cells": cells,
     }
     print(page(result))

@@ -49,19 +49,26 @@ def test_it_takes_four_tenths_off_ddims_error_in_five_of_five_seeds(model: Gauss
         assert after < 0.6 * before, seed
 
 
-def test_a_free_start_helps_ddim_in_five_of_five_seeds(model: GaussianMixture) -> None:
+def test_a_free_start_takes_a_sixth_more_off_ddims_median_over_all_budgets(model: GaussianMixture) -> None:
+    gains = []
     for seed in range(5):
         calibration = calibrate(model, seed)
-        plain, free = (
-            OptimalSteps(substeps=1, free_start=free).fit(base(8), model, calibration, seed).plan
-            for free in (False, True)
-        )
-        assert free.calls == plain.calls == 8
-        assert len(free.nodes) == len(plain.nodes) + 1
-        assert free.times[0] == plain.times[0]
-        assert free.times[-1] == plain.times[-1]
-        before, after = (measure(plan, model, calibration.held_out, batch=256).rms() for plan in (plain, free))
-        assert after < before, seed
+        for calls in (5, 6, 8, 10):
+            plain, free = (
+                OptimalSteps(substeps=1, free_start=free).fit(base(calls), model, calibration, seed).plan
+                for free in (False, True)
+            )
+            assert free.calls == plain.calls == calls
+            assert len(free.nodes) == len(plain.nodes) + 1
+            assert (free.times[0], free.times[-1]) == (plain.times[0], plain.times[-1])
+            before, after = (measure(p, model, calibration.held_out, batch=256).errors.median() for p in (plain, free))
+            gains.append(float(after / before))
+    assert torch.tensor(gains).log().mean().exp() < 5 / 6, gains
+
+
+def test_no_search_of_times_follows_a_free_start(model: GaussianMixture) -> None:
+    calibration = calibrate(model, 0)
+    free = OptimalSteps(substeps=1, free_start=True).fit(base(8), model, calibration, 0).plan
     with pytest.raises(InvalidInput, match="a plan of ddim that free_start has changed cannot be compiled again"):
         OptimalSteps().fit(free, model, calibration, 0)
 

@@ -62,7 +62,7 @@ class OptimalSteps:
         per_sample: search for each noise and take the median; else one schedule for each batch, by the batch's mean square.
         substeps: steps of the teacher between neighbouring nodes.
         batch: noises that are searched together.
-        free_start: let the search choose a first step without a call, `isocline.plans.free_start`; it takes ``T`` calls more.
+        free_start: let the search choose a first step without a call, `isocline.plans.free_start`; it takes up to ``T`` calls more.
             The plan is not its solver's own any more, so no tuner of times can follow.
     """
 
